@@ -1,0 +1,62 @@
+//! The CPU: one file per operator, all methods of [`Cpu`].
+//!
+//! Each operator comes twice: the easy call takes tensors and returns a new one; the `_into` call (or the plan, for
+//! operators with weights) writes into memory of the caller and allocates nothing.
+
+mod threads;
+
+use crate::error::Result;
+use crate::simd::Isa;
+
+/// The device: which instruction set, how many threads. Cheap to make and to copy.
+///
+/// Work runs in the caller's rayon pool (the global one outside of any). The number of threads never changes a
+/// result, bit for bit.
+///
+/// ```
+/// use tilewise_kernels::{Conv2dParams, Cpu, Shape4, Tensor};
+/// let cpu = Cpu::new()?;
+/// let x = Tensor::from_fn(Shape4::new(1, 1, 4, 4), |[_, _, h, w]| (4 * h + w) as f32)?;
+/// let ones = Tensor::from_vec(Shape4::new(1, 1, 3, 3), vec![1.0; 9])?;
+/// let y = cpu.conv2d(&x, &ones, None, Conv2dParams::default())?;
+/// assert_eq!(y.data(), [45.0, 54.0, 81.0, 90.0]);
+/// # Ok::<(), tilewise_kernels::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cpu {
+    isa: Isa,
+    threads: Option<usize>,
+}
+
+impl Cpu {
+    /// The instruction set of [`Isa::selected`], all threads of the current rayon pool.
+    ///
+    /// # Errors
+    /// If `TILEWISE_ISA` names what is not there.
+    pub fn new() -> Result<Self> {
+        Ok(Cpu { isa: Isa::selected()?, threads: None })
+    }
+
+    /// A chosen instruction set.
+    ///
+    /// # Errors
+    /// [`crate::Error::IsaMissing`] if this machine lacks it.
+    pub fn with_isa(isa: Isa) -> Result<Self> {
+        Ok(Cpu { isa: isa.require()?, threads: None })
+    }
+
+    /// At most this many threads (at least one); 1 keeps all work on the calling thread.
+    pub fn threads(self, threads: usize) -> Self {
+        Cpu { threads: Some(threads.max(1)), ..self }
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// How many threads a call made here and now may use.
+    pub fn thread_count(&self) -> usize {
+        self.threads.unwrap_or_else(rayon::current_num_threads)
+    }
+}

@@ -1,0 +1,81 @@
+//! The only user of rayon.
+//!
+//! Work is a number of independent items; strands (at most as many as the device may use threads) take them one
+//! after the other from a shared counter. Which strand computes an item never changes what is computed, so results
+//! do not depend on the number of threads. One strand runs on the calling thread and touches no pool.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+
+use crate::cpu::Cpu;
+use crate::tensor::TensorViewMut;
+
+/// Elements that a thread must have to itself before waking it pays: about 10 us of memory traffic.
+const MIN_ELEMENTS_PER_STRAND: usize = 16 * 1024;
+
+/// A pointer into an output that several strands write at once, each its own part.
+#[derive(Clone, Copy)]
+pub(crate) struct SharedOut(*mut f32);
+
+// SAFETY: whoever dereferences the pointer argues that no two strands touch the same element.
+unsafe impl Send for SharedOut {}
+// SAFETY: as above.
+unsafe impl Sync for SharedOut {}
+
+impl SharedOut {
+    pub(crate) fn new(p: *mut f32) -> Self {
+        SharedOut(p)
+    }
+
+    /// The pointer. A method, so that closures capture the wrapper and not the bare pointer.
+    pub(crate) fn get(self) -> *mut f32 {
+        self.0
+    }
+}
+
+/// Calls `f(strand, item)` once for each of `items` items, on at most `strands` threads. A strand runs one item at
+/// a time, so `strand` may index scratch memory.
+pub(crate) fn for_each_item(strands: usize, items: usize, f: impl Fn(usize, usize) + Sync) {
+    let strands = strands.min(items);
+    if strands <= 1 {
+        (0..items).for_each(|item| f(0, item));
+        return;
+    }
+    let next = AtomicUsize::new(0);
+    (0..strands).into_par_iter().with_max_len(1).for_each(|strand| {
+        loop {
+            let item = next.fetch_add(1, Ordering::Relaxed);
+            if item >= items {
+                break;
+            }
+            f(strand, item);
+        }
+    });
+}
+
+/// Cuts each image of `y` into chunks of `chunk` elements (the last may be shorter) and calls
+/// `f(image, offset within the image, chunk)` for each, on as many threads as the work is worth.
+pub(crate) fn for_each_chunk(
+    cpu: &Cpu,
+    mut y: TensorViewMut<'_>,
+    chunk: usize,
+    f: impl Fn(usize, usize, &mut [f32]) + Sync,
+) {
+    let (shape, batch_stride) = (y.shape(), y.batch_stride());
+    let image = shape.image_len();
+    if image == 0 || shape.n == 0 || chunk == 0 {
+        return;
+    }
+    let per_image = image.div_ceil(chunk);
+    let worth = (shape.n * image).div_ceil(MIN_ELEMENTS_PER_STRAND);
+    let out = SharedOut::new(y.as_mut_ptr());
+    for_each_item(cpu.thread_count().min(worth), shape.n * per_image, |_, item| {
+        let (n, start) = (item / per_image, item % per_image * chunk);
+        let len = chunk.min(image - start);
+        // SAFETY: the view was checked to hold `n` images of `image` elements, `batch_stride >= image` apart, and
+        // chunks of one image do not overlap; each item is one chunk and runs once.
+        let part = unsafe { std::slice::from_raw_parts_mut(out.get().add(n * batch_stride + start), len) };
+        f(n, start, part);
+    });
+}

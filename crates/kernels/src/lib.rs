@@ -1,0 +1,13 @@
+//! Convolution, pooling and activation kernels: f32, NCHW.
+
+pub mod cpu;
+mod error;
+pub mod shape;
+pub mod simd;
+mod tensor;
+
+pub use cpu::Cpu;
+pub use error::{Dims, Error, Expected, Got, Result};
+pub use shape::*;
+pub use simd::Isa;
+pub use tensor::{Shape4, Tensor, TensorView, TensorViewMut};

@@ -1,0 +1,32 @@
+//! Parameters become validated shapes here, once; kernels, reference and benchmarks take the shapes.
+//!
+//! One file per family of operators. The formulas for the size of a feature map are in [`window`], nowhere else.
+
+mod activation;
+mod conv2d;
+mod conv_transpose2d;
+mod linear;
+mod pad;
+mod pool;
+mod softmax;
+mod upsample;
+pub mod window;
+
+pub use activation::Activation;
+pub use conv_transpose2d::{ConvTranspose2dParams, ConvTranspose2dShape};
+pub use conv2d::{Conv2dParams, Conv2dShape};
+pub use linear::LinearShape;
+pub use pad::{CropShape, PadShape, Padding};
+pub use pool::{AvgPool2dParams, MaxPool2dParams, PoolShape};
+pub use softmax::{Axis, SoftmaxShape};
+pub use upsample::{UpsampleMode, UpsampleShape};
+
+use crate::error::{Error, Expected, Result};
+
+/// Refuses extents of zero.
+pub(crate) fn at_least_one(op: &'static str, args: &[(&'static str, usize)]) -> Result<()> {
+    match args.iter().find(|(_, v)| *v == 0) {
+        Some((arg, v)) => Err(Error::invalid(op, arg, Expected::AtLeast(1), *v)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,1 @@
+//! Elementary functions on vectors, to within a few units in the last place.
