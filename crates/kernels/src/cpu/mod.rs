@@ -3,10 +3,12 @@
 //! Each operator comes twice: the easy call takes tensors and returns a new one; the `_into` call (or the plan, for
 //! operators with weights) writes into memory of the caller and allocates nothing.
 
+mod activation;
 mod threads;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::simd::Isa;
+use crate::tensor::Shape4;
 
 /// The device: which instruction set, how many threads. Cheap to make and to copy.
 ///
@@ -59,4 +61,9 @@ impl Cpu {
     pub fn thread_count(&self) -> usize {
         self.threads.unwrap_or_else(rayon::current_num_threads)
     }
+}
+
+/// Refuses a shape that is not the expected one.
+pub(crate) fn expect_shape(op: &'static str, arg: &'static str, expected: Shape4, got: Shape4) -> Result<()> {
+    if got == expected { Ok(()) } else { Err(Error::invalid(op, arg, expected, got)) }
 }
