@@ -59,7 +59,7 @@ impl Cpu {
 
     /// How many threads a call made here and now may use.
     pub fn thread_count(&self) -> usize {
-        self.threads.unwrap_or_else(rayon::current_num_threads)
+        self.threads.unwrap_or_else(threads::in_pool)
     }
 }
 
