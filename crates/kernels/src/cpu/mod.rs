@@ -4,6 +4,8 @@
 //! operators with weights) writes into memory of the caller and allocates nothing.
 
 mod activation;
+mod pool;
+mod sum;
 mod threads;
 
 use crate::error::{Error, Result};

@@ -227,6 +227,9 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     /// `yes` where the mask is true, else `no`.
     fn select(self, mask: Self::Mask, yes: Self::F32, no: Self::F32) -> Self::F32;
 
+    /// The even-numbered lanes of `a` and then of `b`; the odd-numbered likewise. (Lanes count from 0.)
+    fn deinterleave(self, a: Self::F32, b: Self::F32) -> (Self::F32, Self::F32);
+
     /// The sum of all lanes, in a fixed order.
     #[inline(always)]
     fn reduce_add(self, v: Self::F32) -> f32 {
