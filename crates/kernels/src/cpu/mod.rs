@@ -4,9 +4,27 @@
 //! operators with weights) writes into memory of the caller and allocates nothing.
 
 mod activation;
+mod add;
+mod batch_norm;
+mod concat;
+mod conv2d;
+mod conv_transpose2d;
+pub mod gemm;
+mod linear;
+mod loss;
+mod pad;
 mod pool;
+mod scratch;
+mod softmax;
 mod sum;
 mod threads;
+mod upsample;
+
+pub use batch_norm::{BatchNorm, RunningStats};
+pub use conv_transpose2d::ConvTranspose2dPlan;
+pub use conv2d::{Conv2dAlgo, Conv2dPlan, Description};
+pub use linear::LinearPlan;
+pub use scratch::Scratch;
 
 use crate::error::{Error, Result};
 use crate::simd::Isa;
@@ -61,7 +79,7 @@ impl Cpu {
 
     /// How many threads a call made here and now may use.
     pub fn thread_count(&self) -> usize {
-        self.threads.unwrap_or_else(rayon::current_num_threads)
+        self.threads.unwrap_or_else(threads::in_pool)
     }
 }
 

@@ -455,9 +455,9 @@ fn fold_rows<S: Simd, F: Fold>(simd: S, x: &[f32], rows: usize, width: usize, ou
         }
         while i < len {
             let p = x.add(i);
-            let mut a = load_up_to(simd, p, room - i);
+            let mut a = simd.load_up_to(p, room - i);
             for row in 1..rows {
-                a = F::two(simd, a, load_up_to(simd, p.add(row * width), room - i));
+                a = F::two(simd, a, simd.load_up_to(p.add(row * width), room - i));
             }
             simd.store(out.add(i), a);
             i += S::LANES;
@@ -528,21 +528,75 @@ fn store_results<S: Simd, F: Fold>(simd: S, folded: S::F32, height: f32, counts:
     // SAFETY: as the callers' loops say, `counts` goes on for MAX_LANES after the last window's.
     let counts = unsafe { simd.load(counts.as_ptr()) };
     let results = F::result(simd, folded, simd.mul(simd.splat(height), counts));
-    if y.len() >= S::LANES {
-        // SAFETY: `y` has room for LANES elements.
-        unsafe { simd.store(y.as_mut_ptr(), results) };
-    } else {
-        // SAFETY: only the elements of `y` are written.
-        unsafe { simd.store_partial(y.as_mut_ptr(), y.len(), results) };
-    }
+    // SAFETY: only the elements of `y` are written.
+    unsafe { simd.store_up_to(y.as_mut_ptr(), y.len(), results) };
 }
 
-/// The vector at `p`, or as much of it as may be read.
-///
-/// # Safety
-/// `room` f32 can be read at `p`.
-#[inline(always)]
-unsafe fn load_up_to<S: Simd>(simd: S, p: *const f32, room: usize) -> S::F32 {
-    // SAFETY: as the caller promises.
-    unsafe { if room >= S::LANES { simd.load(p) } else { simd.load_partial(p, room) } }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::Isa;
+
+    /// One row, whose windows are folded one by one.
+    fn check(width: usize, kernel: usize, stride: usize, padding: usize) -> Result<()> {
+        let x =
+            Tensor::from_fn(Shape4::new(1, 1, 2, width), |[_, _, h, w]| ((h * 31 + w * 17) % 101) as f32)?;
+        for isa in Isa::available() {
+            let cpu = Cpu::with_isa(isa)?;
+            let max = MaxPool2dParams {
+                kernel: [2, kernel],
+                stride: [1, stride],
+                padding: [0, padding],
+                ceil_mode: true,
+            };
+            let avg = AvgPool2dParams {
+                kernel: max.kernel,
+                stride: max.stride,
+                padding: max.padding,
+                ceil_mode: true,
+                count_include_pad: false,
+            };
+            let (largest, mean) = (cpu.max_pool2d(&x, max)?, cpu.avg_pool2d(&x, avg)?);
+            for o in 0..largest.shape().w {
+                let end = (o * stride + kernel).saturating_sub(padding).min(width);
+                let window = || {
+                    let columns = (o * stride).saturating_sub(padding)..end;
+                    columns.flat_map(|w| [x.at(0, 0, 0, w), x.at(0, 0, 1, w)])
+                };
+                let case = format!("{isa} w{width} k{kernel} s{stride} p{padding} o{o}");
+                assert_eq!(largest.at(0, 0, 0, o), window().fold(f32::NEG_INFINITY, f32::max), "{case}");
+                // Sums of integers below 2^24 are exact, in whatever order.
+                let expected = window().sum::<f32>() / window().count() as f32;
+                assert_eq!(mean.at(0, 0, 0, o), expected, "{case}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn rows_and_windows_about_as_wide_as_the_strips() -> Result<()> {
+        for stride in 1..=4 {
+            for (width, kernel, padding) in
+                [(STRIPS - 1, 3, 1), (STRIPS, 2, 1), (STRIPS + 1, 5, 2), (3 * STRIPS + 7, 3, 1), (40, 64, 32)]
+            {
+                check(width, kernel, stride, padding)?;
+            }
+        }
+        for kernel in [STRIPS - 1, STRIPS, STRIPS + 1] {
+            check(STRIPS + 50, kernel, 1, 20)?;
+            check(STRIPS + 50, kernel, 7, kernel / 2)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_largest_conceivable_window() -> Result<()> {
+        let x = Tensor::from_vec(Shape4::new(1, 1, 1, 1), vec![3.0])?;
+        let huge = isize::MAX as usize - 1;
+        let cpu = Cpu::new()?;
+        assert_eq!(cpu.max_pool2d(&x, MaxPool2dParams::new(huge).padding(huge / 2))?.data(), [3.0]);
+        let avg = AvgPool2dParams::new(huge).padding(huge / 2).count_include_pad(false);
+        assert_eq!(cpu.avg_pool2d(&x, avg)?.data(), [3.0]);
+        Ok(())
+    }
 }

@@ -96,9 +96,21 @@ impl Isa {
     /// Lanes of one vector.
     pub const fn lanes(self) -> usize {
         match self {
-            Isa::Portable => Portable::LANES,
-            Isa::Avx2 => 8,
+            Isa::Portable | Isa::Avx2 => 8,
             Isa::Avx512 => 16,
+        }
+    }
+
+    /// [`Simd::TILE`] of its backend.
+    pub const fn tile(self) -> (usize, usize) {
+        match self {
+            Isa::Portable => Portable::TILE,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Avx2::TILE,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => Avx512::TILE,
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => Portable::TILE,
         }
     }
 
@@ -198,6 +210,27 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `min(n, LANES)` f32 can be written at `p`.
     unsafe fn store_partial(self, p: *mut f32, n: usize, v: Self::F32);
+
+    /// [`Simd::load_partial`] with a branch: the faster one where most vectors are whole.
+    ///
+    /// # Safety
+    /// `min(n, LANES)` f32 can be read at `p`.
+    #[inline(always)]
+    unsafe fn load_up_to(self, p: *const f32, n: usize) -> Self::F32 {
+        // SAFETY: as the caller promises.
+        unsafe { if n >= Self::LANES { self.load(p) } else { self.load_partial(p, n) } }
+    }
+
+    /// [`Simd::store_partial`] with a branch, as [`Simd::load_up_to`]. (On some machines a masked store costs 20
+    /// cycles.)
+    ///
+    /// # Safety
+    /// `min(n, LANES)` f32 can be written at `p`.
+    #[inline(always)]
+    unsafe fn store_up_to(self, p: *mut f32, n: usize, v: Self::F32) {
+        // SAFETY: as the caller promises.
+        unsafe { if n >= Self::LANES { self.store(p, v) } else { self.store_partial(p, n, v) } }
+    }
 
     /// `a + b`
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
