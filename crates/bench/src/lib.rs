@@ -1,1 +1,4 @@
-//! x
+//! What decides whether tilewise is right, and how fast it is.
+
+pub mod compare;
+pub mod reference;
