@@ -1,1 +1,3 @@
-//! x
+//! Convolutional networks and their data, on [`tilewise_kernels`].
+
+pub mod data;
