@@ -3,10 +3,22 @@
 //! Each operator comes twice: the easy call takes tensors and returns a new one; the `_into` call (or the plan, for
 //! operators with weights) writes into memory of the caller and allocates nothing.
 
+mod activation;
+mod conv2d;
+mod conv_transpose2d;
+pub mod gemm;
+mod linear;
+mod scratch;
 mod threads;
 
-use crate::error::Result;
+pub use conv_transpose2d::ConvTranspose2dPlan;
+pub use conv2d::{Conv2dAlgo, Conv2dPlan, Description};
+pub use linear::LinearPlan;
+pub use scratch::Scratch;
+
+use crate::error::{Error, Result};
 use crate::simd::Isa;
+use crate::tensor::Shape4;
 
 /// The device: which instruction set, how many threads. Cheap to make and to copy.
 ///
@@ -57,6 +69,11 @@ impl Cpu {
 
     /// How many threads a call made here and now may use.
     pub fn thread_count(&self) -> usize {
-        self.threads.unwrap_or_else(rayon::current_num_threads)
+        self.threads.unwrap_or_else(threads::in_pool)
     }
+}
+
+/// Refuses a shape that is not the expected one.
+pub(crate) fn expect_shape(op: &'static str, arg: &'static str, expected: Shape4, got: Shape4) -> Result<()> {
+    if got == expected { Ok(()) } else { Err(Error::invalid(op, arg, expected, got)) }
 }

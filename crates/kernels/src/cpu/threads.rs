@@ -14,6 +14,11 @@ use crate::tensor::TensorViewMut;
 /// Elements that a thread must have to itself before waking it pays: about 10 us of memory traffic.
 const MIN_ELEMENTS_PER_STRAND: usize = 16 * 1024;
 
+/// The threads of the pool that a call made here and now would run in.
+pub(crate) fn in_pool() -> usize {
+    rayon::current_num_threads()
+}
+
 /// A pointer into an output that several strands write at once, each its own part.
 #[derive(Clone, Copy)]
 pub(crate) struct SharedOut(*mut f32);
