@@ -1,10 +1,16 @@
-//! The naive reference, the checks and the benchmarks of [`tilewise_kernels`].
+//! What decides whether tilewise is right, and how fast it is: the naive reference, the checks, the benchmarks.
 
+pub mod compare;
 pub mod error;
+pub mod feature_maps;
 pub mod files;
 pub mod machine;
+pub mod plot;
+pub mod reference;
+pub mod report;
 pub mod suites;
 pub mod team;
+pub mod throughput;
 pub mod timing;
 
 pub use error::{Error, Result};
