@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fs;
 use std::hint::black_box;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -151,55 +152,70 @@ pub struct Bandwidth {
     pub copy: f64,
 }
 
-/// Buffers of at least 4 times the outermost cache, so that what is read has left it.
+/// How much larger than the outermost cache a buffer is, so that what is read has left it.
 const CACHES_PER_BUFFER: usize = 4;
 
-/// Measures [`Bandwidth`]: the best of five passes over buffers of 128 MiB or four times the outermost cache.
-///
-/// # Errors
-/// [`tilewise_kernels::Error::OutOfMemory`] if the buffers cannot be had.
-pub fn bandwidth(machine: &Machine, team: &Team) -> Result<Bandwidth> {
-    let outermost = machine.caches.iter().map(|cache| cache.kib).max().unwrap_or(0) * 1024;
-    let bytes = (CACHES_PER_BUFFER * outermost).max(128 << 20);
-    let len = bytes / size_of::<u64>();
-    let buffer = || -> Result<Vec<u64>> {
-        let mut v = Vec::new();
-        let refused = |_| tilewise_kernels::Error::OutOfMemory { op: "bandwidth", bytes };
-        v.try_reserve_exact(len).map_err(refused)?;
-        // Not zero: fresh zeros may all be one physical page.
-        v.resize(len, 1);
-        Ok(v)
-    };
-    let (from, mut to) = (buffer()?, buffer()?);
-    let part = len.div_ceil(team.threads());
+/// Passes over the buffers, of which the best counts.
+const PASSES: usize = 5;
 
-    let read = best_rate(bytes, || {
-        team.broadcast(|i| {
-            let mine = from.chunks(part).nth(i).unwrap_or_default();
-            black_box(mine.iter().fold(0u64, |sum, x| sum.wrapping_add(*x)));
-        });
-    });
-    let copy = best_rate(2 * bytes, || {
-        // Each thread takes the one part of its index; the locks are never contended.
-        let parts: Vec<_> = to.chunks_mut(part).map(std::sync::Mutex::new).collect();
-        team.broadcast(|i| {
-            if let (Some(to), Some(from)) = (parts.get(i), from.chunks(part).nth(i)) {
-                to.lock().unwrap_or_else(|e| e.into_inner()).copy_from_slice(from);
-            }
-        });
-    });
-    black_box(&to);
-    Ok(Bandwidth { read, copy })
+/// Two buffers far larger than any cache, to measure [`Bandwidth`] with.
+pub struct MemoryProbe {
+    from: Vec<u64>,
+    to: Vec<u64>,
 }
 
-/// The best rate of five passes, in GB/s.
+impl MemoryProbe {
+    /// Allocates and touches both: four times the outermost cache each, at least 128 MiB.
+    ///
+    /// # Errors
+    /// [`tilewise_kernels::Error::OutOfMemory`].
+    pub fn new(machine: &Machine) -> Result<Self> {
+        let outermost = machine.caches.iter().map(|cache| cache.kib).max().unwrap_or(0) * 1024;
+        let bytes = (CACHES_PER_BUFFER * outermost).max(128 << 20);
+        let buffer = || -> Result<Vec<u64>> {
+            let mut v = Vec::new();
+            let refused = |_| tilewise_kernels::Error::OutOfMemory { op: "bandwidth", bytes };
+            v.try_reserve_exact(bytes / size_of::<u64>()).map_err(refused)?;
+            // Not zero: fresh zeros may all be one physical page.
+            v.resize(bytes / size_of::<u64>(), 1);
+            Ok(v)
+        };
+        Ok(MemoryProbe { from: buffer()?, to: buffer()? })
+    }
+
+    /// The best of five passes, each thread of the team in a part of its own.
+    pub fn bandwidth(&mut self, team: &Team) -> Bandwidth {
+        let MemoryProbe { from, to } = self;
+        let bytes = size_of_val(from.as_slice());
+        let part = from.len().div_ceil(team.threads());
+        let read = best_rate(bytes, || {
+            team.broadcast(|i| {
+                let mine = from.chunks(part).nth(i).unwrap_or_default();
+                black_box(mine.iter().fold(0u64, |sum, x| sum.wrapping_add(*x)));
+            });
+        });
+        let copy = best_rate(2 * bytes, || {
+            // Each thread locks the part of its own index: no lock is contended.
+            let parts: Vec<_> = to.chunks_mut(part).map(Mutex::new).collect();
+            team.broadcast(|i| {
+                if let (Some(to), Some(from)) = (parts.get(i), from.chunks(part).nth(i)) {
+                    to.lock().unwrap_or_else(PoisonError::into_inner).copy_from_slice(from);
+                }
+            });
+        });
+        black_box(to);
+        Bandwidth { read, copy }
+    }
+}
+
+/// The best rate of all passes, in GB/s.
 fn best_rate(bytes: usize, mut pass: impl FnMut()) -> f64 {
     let once = |_| {
         let start = Instant::now();
         pass();
         bytes as f64 / start.elapsed().as_secs_f64() / 1e9
     };
-    (0..5).map(once).fold(0.0, f64::max)
+    (0..PASSES).map(once).fold(0.0, f64::max)
 }
 
 #[cfg(test)]

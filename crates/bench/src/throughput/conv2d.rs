@@ -57,27 +57,36 @@ impl Workload for ConvCall {
         self.plan.run(self.x.view(), self.y.view_mut(), &mut self.scratch)
     }
 
-    fn sample(&self) -> (Target, Vec<f32>) {
-        let positions = sample_positions(self.shape.output());
-        let (x, w) = (self.x.data(), self.weights.data());
-        let (value, magnitude) = positions
-            .iter()
-            .map(|&at| reference::conv2d_at(&self.shape, x, w, Some(&self.bias), at))
-            .unzip();
-        let answer = Answer {
-            shape: Shape4::new(1, 1, 1, positions.len()),
-            value,
-            magnitude,
-            // One of the product, one of each addition, that of the bias included.
-            roundings: self.shape.depth() + 1,
-        };
-        let got = positions.iter().map(|&[n, o, i, j]| self.y.at(n, o, i, j)).collect();
-        (Target::rounded(answer).then(Activation::Relu), got)
+    fn sample(&self) -> Option<(Target, Vec<f32>)> {
+        Some(sample(&self.shape, &self.x, &self.weights, &self.bias, &self.y))
     }
 
     fn work(&self) -> Work {
         Work::Flops(2.0 * self.shape.macs())
     }
+}
+
+/// The reference and `y = relu(conv(x) + bias)` at some positions.
+pub(super) fn sample(
+    shape: &Conv2dShape,
+    x: &Tensor,
+    weights: &Tensor,
+    bias: &[f32],
+    y: &Tensor,
+) -> (Target, Vec<f32>) {
+    let positions = sample_positions(shape.output());
+    let at = |&at: &[usize; 4]| reference::conv2d_at(shape, x.data(), weights.data(), Some(bias), at);
+    let (value, magnitude) = positions.iter().map(at).unzip();
+    let answer = Answer {
+        shape: Shape4::new(1, 1, 1, positions.len()),
+        value,
+        magnitude,
+        // A product is rounded once, then by at most as many additions as there are products (that of the bias
+        // included).
+        roundings: shape.depth() + 1,
+    };
+    let got = positions.iter().map(|&[n, o, i, j]| y.at(n, o, i, j)).collect();
+    (Target::rounded(answer).then(Activation::Relu), got)
 }
 
 /// The corners of the first and the last plane, and positions at random.
@@ -113,29 +122,25 @@ pub fn shape_text(shape: &Conv2dShape) -> String {
 /// # Errors
 /// If no layer can be computed by the algorithm asked for, or memory or the instruction set is missing.
 pub fn conv2d(layers: &[Layer], options: Options, progress: &ProgressBar) -> Result<Report> {
-    let bench = Bench::new(options)?;
+    let mut bench = Bench::new(options)?;
     let fits = |layer: &&Layer| options.algo.is_none_or(|algo| algo.supports(&layer.shape));
     let (chosen, left_out): (Vec<_>, Vec<_>) = layers.iter().partition(fits);
     if let (Some(algo), true, Some(first)) = (options.algo, chosen.is_empty(), layers.first()) {
         let (layer, shape) = (first.name.clone(), shape_text(&first.shape));
         return Err(Error::NoLayerFits { algo: algo.name(), layer, shape });
     }
-    progress.set_length(chosen.len() as u64);
-    let mut rows = Vec::new();
-    for layer in chosen {
-        progress.set_message(layer.name.clone());
-        rows.push(row(&bench, layer, options.algo)?);
-        progress.inc(1);
-    }
+    let rows = bench.rows(progress, &chosen, |layer| layer.name.clone(), |bench, layer| {
+        row(bench, layer, options.algo)
+    })?;
     let mut report = Report::new("Convolution + bias + ReLU", rows);
     if let (Some(algo), false) = (options.algo, left_out.is_empty()) {
         let names: Vec<_> = left_out.iter().map(|layer| layer.name.as_str()).collect();
-        report.notes.push(format!("left out, as {} does not compute them: {}", algo.name(), names.join(", ")));
+        report.notes.push(format!("Left out, as {algo} does not compute them: {}.", names.join(", ")));
     }
     Ok(report)
 }
 
-fn row(bench: &Bench, layer: &Layer, algo: Option<Conv2dAlgo>) -> Result<Row> {
+fn row(bench: &mut Bench, layer: &Layer, algo: Option<Conv2dAlgo>) -> Result<Row> {
     let refused = |source| Error::Layer { layer: layer.name.clone(), source };
     let call = ConvCall::new(&bench.cpu, &layer.shape, algo).map_err(refused)?;
     let label = Label {

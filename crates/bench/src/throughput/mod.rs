@@ -15,21 +15,22 @@ mod relu;
 
 use std::time::Duration;
 
+use indicatif::ProgressBar;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tilewise_kernels::{Conv2dAlgo, Cpu, Isa, Tensor};
 
-pub use conv2d::{ConvCall, conv2d};
-pub use gemm::{GemmCall, gemm, gemm_sizes};
-pub use pool::{PoolCall, pool, pool_layers};
-pub use relu::{ReluCall, relu, relu_shapes};
+pub use conv2d::{ConvCall, conv2d, shape_text};
+pub use gemm::{GemmCall, gemm};
+pub use pool::{PoolCall, pool};
+pub use relu::{ActivationCall, relu};
 
 use crate::compare::Target;
 use crate::error::Result;
-use crate::machine::{self, Machine};
+use crate::machine::{self, Machine, MemoryProbe};
 use crate::report::{Rate, Row};
 use crate::team::Team;
-use crate::timing::{Timing, time};
+use crate::timing::time;
 
 /// How to measure.
 #[derive(Debug, Clone, Copy)]
@@ -59,8 +60,9 @@ pub trait Workload: Send {
     /// Whatever the operator refuses.
     fn call(&mut self) -> tilewise_kernels::Result<()>;
 
-    /// What the output should be, at all or at some positions, and what it is there.
-    fn sample(&self) -> (Target, Vec<f32>);
+    /// What the output of the last call should be, at some or all positions, and what it is there. `None` for a probe
+    /// without an output.
+    fn sample(&self) -> Option<(Target, Vec<f32>)>;
 
     /// Work of one call.
     fn work(&self) -> Work;
@@ -90,11 +92,11 @@ pub struct Label {
 
 /// A device and a team of threads, with the roofs of both.
 pub struct Bench {
-    /// The device under the clock.
-    pub cpu: Cpu,
+    cpu: Cpu,
     team: Team,
-    machine: Machine,
     options: Options,
+    /// Made when the first workload is limited by memory.
+    memory: Option<MemoryProbe>,
 }
 
 impl Bench {
@@ -105,14 +107,20 @@ impl Bench {
     pub fn new(options: Options) -> Result<Self> {
         let isa = options.isa.map_or_else(Isa::selected, Isa::require)?;
         let cpu = Cpu::with_isa(isa)?.threads(options.threads);
-        Ok(Bench { cpu, team: Team::new(options.threads)?, machine: Machine::detect(), options })
+        Ok(Bench { cpu, team: Team::new(options.threads)?, options, memory: None })
     }
 
     /// What limits `work`, now: GFLOP/s of FMA or GB/s of copying.
-    fn roof(&self, work: Work) -> Result<f64> {
+    fn roof(&mut self, work: Work) -> Result<f64> {
         match work {
             Work::Flops(_) => Ok(machine::fma_peak(machine::peak_isa(self.cpu.isa()), &self.team)),
-            Work::Bytes(_) => Ok(machine::bandwidth(&self.machine, &self.team)?.copy),
+            Work::Bytes(_) => {
+                let probe = match self.memory.take() {
+                    Some(probe) => probe,
+                    None => MemoryProbe::new(&Machine::detect())?,
+                };
+                Ok(self.memory.insert(probe).bandwidth(&self.team).copy)
+            }
         }
     }
 
@@ -120,47 +128,47 @@ impl Bench {
     ///
     /// # Errors
     /// Whatever the workload refuses.
-    pub fn measure(&self, label: Label, mut workload: impl Workload) -> Result<Row> {
+    pub fn measure(&mut self, label: Label, mut workload: impl Workload) -> Result<Row> {
         let work = workload.work();
         let before = self.roof(work)?;
         let timing = self.team.run(|| time(self.options.time, || workload.call()))?;
         let roof = before.max(self.roof(work)?);
-        let (target, got) = workload.sample();
-        self.row(label, work, timing, roof, &target, got)
-    }
-
-    fn row(
-        &self,
-        label: Label,
-        work: Work,
-        timing: Timing,
-        roof: f64,
-        target: &Target,
-        got: Vec<f32>,
-    ) -> Result<Row> {
-        let giga = |amount: f64| amount / timing.median / 1e9;
-        let rate = match work {
-            Work::Flops(flops) => {
-                let gflops = giga(flops);
-                Rate::Compute { gflops, percent_of_peak: 100.0 * gflops / roof }
-            }
-            Work::Bytes(bytes) => {
-                let gbytes_per_s = giga(bytes);
-                Rate::Memory { gbytes_per_s, percent_of_bandwidth: 100.0 * gbytes_per_s / roof }
+        let (rel_l2_error, mismatch) = match workload.sample() {
+            None => (None, None),
+            Some((target, got)) => {
+                let error = rel_l2_error(&target, &got);
+                let comparison = target.compare(&Tensor::from_vec(target.shape, got)?);
+                (Some(error), (!comparison.passed()).then(|| comparison.to_string()))
             }
         };
-        let rel_l2_error = rel_l2_error(target, &got);
-        let comparison = target.compare(&Tensor::from_vec(target.shape, got)?);
         Ok(Row {
             label,
             device: "cpu",
             isa: self.cpu.isa().name(),
             threads: self.options.threads,
             timing,
-            rate,
+            rate: Rate::new(work, timing.median, roof),
             rel_l2_error,
-            mismatch: (!comparison.passed()).then(|| comparison.to_string()),
+            mismatch,
         })
+    }
+
+    /// One row for each item, with its name under the progress bar.
+    fn rows<T>(
+        &mut self,
+        progress: &ProgressBar,
+        items: &[T],
+        name: impl Fn(&T) -> String,
+        mut row: impl FnMut(&mut Self, &T) -> Result<Row>,
+    ) -> Result<Vec<Row>> {
+        progress.set_length(items.len() as u64);
+        let mut rows = Vec::new();
+        for item in items {
+            progress.set_message(name(item));
+            rows.push(row(self, item)?);
+            progress.inc(1);
+        }
+        Ok(rows)
     }
 }
 
@@ -177,3 +185,12 @@ fn fill(data: &mut [f32], seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     data.iter_mut().for_each(|x| *x = rng.random_range(-1.0..1.0));
 }
+
+/// The size of a tensor.
+fn bytes(tensor: &Tensor) -> f64 {
+    size_of_val(tensor.data()) as f64
+}
+
+/// What the reports of operators limited by memory say.
+const CACHE_NOTE: &str = "GB/s counts every input and output byte once. The bandwidth is that of copying in memory \
+     beyond all caches: rows that stay in a cache may pass it.";
