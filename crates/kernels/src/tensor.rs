@@ -262,6 +262,11 @@ impl<'a> TensorView<'a> {
         Ok(TensorView { data, shape, batch_stride })
     }
 
+    /// No images at all.
+    pub(crate) const fn empty() -> Self {
+        TensorView { data: &[], shape: Shape4::new(0, 0, 0, 0), batch_stride: 0 }
+    }
+
     /// The extents.
     pub fn shape(&self) -> Shape4 {
         self.shape
@@ -371,15 +376,6 @@ impl<'a> TensorViewMut<'a> {
         let (start, shape) = channel_range(self.shape, &range)?;
         let data = self.data.get_mut(start..).unwrap_or_default();
         Ok(TensorViewMut { data, shape, batch_stride: self.batch_stride })
-    }
-
-    /// The images in order, each as one slice.
-    pub(crate) fn images_mut(self) -> impl ExactSizeIterator<Item = &'a mut [f32]> {
-        let image = self.shape.image_len();
-        let n = if image == 0 { 0 } else { self.shape.n };
-        // The last image may lack the gap that follows the others.
-        let used = if n == 0 { 0 } else { (n - 1) * self.batch_stride + image };
-        self.data[..used].chunks_mut(self.batch_stride.max(1)).take(n).map(move |chunk| &mut chunk[..image])
     }
 
     /// The first element, for the inner loops that write disjoint parts from several threads.

@@ -4,7 +4,17 @@
 //! operators with weights) writes into memory of the caller and allocates nothing.
 
 mod activation;
+mod conv2d;
+mod conv_transpose2d;
+pub mod gemm;
+mod linear;
+mod scratch;
 mod threads;
+
+pub use conv_transpose2d::ConvTranspose2dPlan;
+pub use conv2d::{Conv2dAlgo, Conv2dPlan, Description};
+pub use linear::LinearPlan;
+pub use scratch::Scratch;
 
 use crate::error::{Error, Result};
 use crate::simd::Isa;

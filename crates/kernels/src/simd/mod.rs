@@ -96,9 +96,21 @@ impl Isa {
     /// Lanes of one vector.
     pub const fn lanes(self) -> usize {
         match self {
-            Isa::Portable => Portable::LANES,
-            Isa::Avx2 => 8,
+            Isa::Portable | Isa::Avx2 => 8,
             Isa::Avx512 => 16,
+        }
+    }
+
+    /// [`Simd::TILE`] of its backend.
+    pub const fn tile(self) -> (usize, usize) {
+        match self {
+            Isa::Portable => Portable::TILE,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Avx2::TILE,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => Avx512::TILE,
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => Portable::TILE,
         }
     }
 

@@ -1,0 +1,330 @@
+//! Direct convolution: lanes are pixels of an output row, weights are broadcast, stores are contiguous.
+//!
+//! For sums too short to pay for a transposed store (few input channels), for fewer output channels than a vector
+//! has lanes, and, with one input channel per group, for depthwise convolution. It reads the same padded copy as the
+//! implicit GEMM, so that it serves every stride, dilation and padding:
+//!
+//! ```text
+//! for each output row of the band, for each block of R output channels
+//!     for x in steps of V vectors
+//!         for each product k:  x_v = load(copy[offsets[k] + x ..]);  c[i][v] += splat(w[k][i]) * x_v
+//!         add the bias, apply the activation, store R x V vectors
+//! ```
+
+use crate::cpu::activation::apply;
+use crate::cpu::conv2d::patches::{Correlation, Patches};
+use crate::cpu::scratch::{Scratch, whole_lines};
+use crate::cpu::threads::{SharedOut, for_each_item};
+use crate::error::Result;
+use crate::shape::{Activation, Conv2dShape};
+use crate::simd::{Isa, Simd, SimdOp};
+use crate::tensor::{TensorView, TensorViewMut, checked_product};
+
+/// The padded copy of a band in f32 (128 KiB): a part of L2, so that the rows are still near when the last block of
+/// output channels reads them.
+const BAND_LEN: usize = 32 * 1024;
+
+/// Products that make an item of work worth handing to a thread (about 2 us).
+const ITEM_PRODUCTS: usize = 64 * 1024;
+
+/// A convolution with its weights arranged block by block: `[group][block][k][channel of the block]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Direct {
+    output: [usize; 2],
+    channels: usize,
+    groups: usize,
+    /// Output channels of a group, in blocks of 8, 4, 2 or 1.
+    group_outputs: usize,
+    largest_block: usize,
+    patches: Patches,
+    band: usize,
+    weights: Scratch,
+    bias: Vec<f32>,
+    activation: Activation,
+}
+
+impl Direct {
+    pub fn new(
+        isa: Isa,
+        shape: &Conv2dShape,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+        activation: Activation,
+    ) -> Result<Self> {
+        let correlation = Correlation::conv2d(shape);
+        let [height, width] = correlation.output;
+        let one = Patches::new("conv2d", &correlation, 1)?.len();
+        let two = Patches::new("conv2d", &correlation, 2)?.len();
+        let most = 1 + BAND_LEN.saturating_sub(one) / (two - one).max(1);
+        let band = height.div_ceil(height.div_ceil(most.min(height)));
+        let patches = Patches::new("conv2d", &correlation, band)?;
+        let groups = shape.params().groups;
+        let group_outputs = shape.weights().n / groups;
+        let mut plan = Direct {
+            output: [height, width],
+            channels: correlation.channels,
+            groups,
+            group_outputs,
+            largest_block: largest_block(isa),
+            patches,
+            band,
+            weights: Scratch::default(),
+            bias: bias.map_or_else(|| vec![0.0; shape.weights().n], <[f32]>::to_vec),
+            activation,
+        };
+        plan.weights = plan.arrange(&correlation, shape, weights)?;
+        Ok(plan)
+    }
+
+    fn arrange(&self, correlation: &Correlation, shape: &Conv2dShape, weights: &[f32]) -> Result<Scratch> {
+        let depth = correlation.depth();
+        let kernel = shape.kernel()[0] * shape.kernel()[1];
+        let len = checked_product("conv2d", "packed weights", &[shape.weights().n, depth])?;
+        let mut arranged = Scratch::with_len(len)?;
+        let mut values = arranged.as_mut_slice().iter_mut();
+        for group in 0..self.groups {
+            for (first, count) in self.blocks() {
+                for c in 0..correlation.channels {
+                    for tap in &correlation.taps {
+                        for o in first..first + count {
+                            let filter = group * self.group_outputs + o;
+                            if let Some(value) = values.next() {
+                                *value = weights[(filter * correlation.channels + c) * kernel + tap.index];
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(arranged)
+    }
+
+    /// The blocks of a group's output channels: first channel and size.
+    fn blocks(&self) -> impl Iterator<Item = (usize, usize)> {
+        let (outputs, largest) = (self.group_outputs, self.largest_block);
+        let mut first = 0;
+        std::iter::from_fn(move || {
+            let left = outputs - first;
+            // The largest power of two that is left, up to the limit.
+            let size = largest.min(1 << left.checked_ilog2()?);
+            first += size;
+            Some((first - size, size))
+        })
+    }
+
+    /// The register tile of a full block: output channels x vectors.
+    pub fn tile(&self, isa: Isa) -> (usize, usize) {
+        let block = self.blocks().next().map_or(1, |(_, size)| size);
+        (block, vectors(isa, block))
+    }
+
+    /// f32 of scratch for each strand.
+    pub fn strand_len(&self) -> usize {
+        whole_lines(self.patches.len())
+    }
+
+    /// The views have the shapes that the plan checked.
+    pub fn run(
+        &self,
+        isa: Isa,
+        x: TensorView<'_>,
+        y: &mut TensorViewMut<'_>,
+        strands: usize,
+        scratch: &mut [f32],
+    ) {
+        let [height, width] = self.output;
+        let bands = height.div_ceil(self.band);
+        let products = self.band * width * self.group_outputs * self.patches.offsets().len();
+        let together = (ITEM_PRODUCTS / products.max(1)).clamp(1, self.groups);
+        let parts = self.groups.div_ceil(together);
+        let len = self.strand_len();
+        assert!(scratch.len() >= strands * len, "the plan sized its scratch for {strands} strands");
+        let copies = SharedOut::new(scratch.as_mut_ptr());
+        let (batch_stride, out) = (y.batch_stride(), SharedOut::new(y.as_mut_ptr()));
+        for_each_item(strands, x.shape().n * parts * bands, |strand, item| {
+            let (image, part, band) = (item / bands / parts, item / bands % parts, item % bands);
+            let first = band * self.band;
+            isa.run(Band {
+                plan: self,
+                image: x.image(image),
+                groups: part * together..((part + 1) * together).min(self.groups),
+                first,
+                rows: self.band.min(height - first),
+                // SAFETY: strands have parts of their own, within the scratch as asserted.
+                copy: unsafe { std::slice::from_raw_parts_mut(copies.get().add(strand * len), len) },
+                // SAFETY: image < n of the view.
+                out: unsafe { out.get().add(image * batch_stride) },
+            });
+        });
+    }
+}
+
+/// Output channels of a full block: 8 x 2 vectors fit 32 registers, 4 x 2 fit 16.
+const fn largest_block(isa: Isa) -> usize {
+    match isa {
+        Isa::Avx512 => 8,
+        Isa::Avx2 | Isa::Portable => 4,
+    }
+}
+
+/// Vectors of pixels that a block of this many output channels takes at a time: enough sums at once to hide the
+/// latency of the additions, and no more than the registers hold.
+const fn vectors(isa: Isa, block: usize) -> usize {
+    match (isa, block) {
+        (Isa::Avx512, 8) => 2,
+        (Isa::Avx512, 4) => 4,
+        (Isa::Avx2, 4) => 2,
+        (Isa::Portable, 4) => 1,
+        (Isa::Portable, 2) => 2,
+        (Isa::Portable, _) | (_, 2) => 4,
+        _ => 8,
+    }
+}
+
+/// Some groups of a band of rows of one image.
+struct Band<'a> {
+    plan: &'a Direct,
+    image: &'a [f32],
+    groups: std::ops::Range<usize>,
+    first: usize,
+    rows: usize,
+    copy: &'a mut [f32],
+    out: *mut f32,
+}
+
+impl SimdOp for Band<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Band { plan, image, groups, first, rows, copy, out } = self;
+        let [height, width] = plan.output;
+        let plane = height * width;
+        let depth = plan.patches.offsets().len();
+        let input = plan.channels * plan.patches.input_len();
+        for group in groups {
+            plan.patches.copy(&image[group * input..(group + 1) * input], first, rows, copy);
+            let channel = group * plan.group_outputs;
+            for row in 0..rows {
+                for (block, size) in plan.blocks() {
+                    let filter = channel + block;
+                    // SAFETY: the copy holds what every offset reads from every pixel of the row, and slack for whole
+                    // vectors; the weights of a block follow those of all channels before it; the row lies in the
+                    // planes filter..filter + size of the output, which the plan checked.
+                    unsafe {
+                        let line = Line {
+                            x: copy.as_ptr().add(row * plan.patches.row_stride()),
+                            offsets: plan.patches.offsets(),
+                            weights: plan.weights.as_slice()[filter * depth..].as_ptr(),
+                            bias: &plan.bias[filter..filter + size],
+                            activation: plan.activation,
+                            out: out.add(filter * plane + (first + row) * width),
+                            plane,
+                            width,
+                        };
+                        line.compute(simd, size);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One output row of a block of output channels.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    x: *const f32,
+    offsets: &'a [usize],
+    weights: *const f32,
+    bias: &'a [f32],
+    activation: Activation,
+    out: *mut f32,
+    plane: usize,
+    width: usize,
+}
+
+impl Line<'_> {
+    /// # Safety
+    /// For each offset, `width` f32 and a tile's vectors more are readable at `x + offset`; the weights are
+    /// `[k][size]`; `width` f32 can be written at `out + i * plane` for `i < size`.
+    #[inline(always)]
+    unsafe fn compute<S: Simd>(self, simd: S, size: usize) {
+        match (size, vectors(S::ISA, size)) {
+            (8, _) => simd.vectorize(Tiles::<8, 2>(self)),
+            (4, 4) => simd.vectorize(Tiles::<4, 4>(self)),
+            (4, 2) => simd.vectorize(Tiles::<4, 2>(self)),
+            (4, _) => simd.vectorize(Tiles::<4, 1>(self)),
+            (2, 4) => simd.vectorize(Tiles::<2, 4>(self)),
+            (2, _) => simd.vectorize(Tiles::<2, 2>(self)),
+            (_, 8) => simd.vectorize(Tiles::<1, 8>(self)),
+            _ => simd.vectorize(Tiles::<1, 4>(self)),
+        }
+    }
+
+    /// Pixels `at .. at + V vectors` of the row, of which `left` are to be stored.
+    ///
+    /// # Safety
+    /// As [`Line::compute`], for `at + left <= width`.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const R: usize, const V: usize>(self, simd: S, at: usize, left: usize) {
+        let mut c = [[simd.splat(0.0); V]; R];
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut w = self.weights;
+            for &offset in self.offsets {
+                let x = self.x.add(offset + at);
+                let mut pixels = [simd.splat(0.0); V];
+                for v in 0..V {
+                    pixels[v] = simd.load(x.add(v * S::LANES));
+                }
+                for i in 0..R {
+                    let weight = simd.splat(*w.add(i));
+                    for v in 0..V {
+                        c[i][v] = simd.mul_add(weight, pixels[v], c[i][v]);
+                    }
+                }
+                w = w.add(R);
+            }
+            for i in 0..R {
+                let bias = simd.splat(self.bias[i]);
+                let out = self.out.add(i * self.plane + at);
+                for v in 0..V {
+                    let y = apply(simd, self.activation, simd.add(c[i][v], bias));
+                    if left >= V * S::LANES {
+                        simd.store(out.add(v * S::LANES), y);
+                    } else {
+                        simd.store_partial(out.add(v * S::LANES), left - v * S::LANES, y);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A whole row in tiles of `R` output channels x up to `V` vectors.
+struct Tiles<'a, const R: usize, const V: usize>(Line<'a>);
+
+impl<const R: usize, const V: usize> SimdOp for Tiles<'_, R, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let line = self.0;
+        let mut at = 0;
+        // SAFETY: what `Line::compute`'s caller promised; every tile lies within the row.
+        unsafe {
+            while line.width - at >= V * S::LANES {
+                line.tile::<S, R, V>(simd, at, V * S::LANES);
+                at += V * S::LANES;
+            }
+            // The rest by single vectors; the last one reaches back over pixels already done rather than be partial.
+            while at < line.width {
+                if line.width >= S::LANES {
+                    at = at.min(line.width - S::LANES);
+                }
+                line.tile::<S, R, 1>(simd, at, line.width - at);
+                at += S::LANES;
+            }
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Convolution as sums over taps, and the padded copy of the input that makes every tap of every output readable.
+//!
+//! The copy has no edges to test and no strides: rows and columns are sorted into *phases*. With stride 2, columns
+//! 0, 2, 4 … of the padded image lie side by side, then columns 1, 3, 5 …; so the inputs of neighbouring outputs are
+//! neighbours whatever the stride, and tap `t` of output `(y, x)` lies at `offsets[t] + y * row_stride + x`.
+//! Phases that no tap reads are not copied (a 1x1 convolution with stride 2 copies a quarter of the image).
+
+use crate::error::{Dims, Error, Result};
+use crate::shape::{Conv2dShape, ConvTranspose2dShape};
+use crate::tensor::checked_product;
+
+/// One group's sums: `y[i][j] = sum over channels and taps of x[c][i * step + tap] * w`, zeros outside the input.
+///
+/// What convolution and each phase of a transposed convolution have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Correlation {
+    /// Input channels of a group.
+    pub channels: usize,
+    /// Input rows and columns.
+    pub input: [usize; 2],
+    /// Output rows and columns.
+    pub output: [usize; 2],
+    /// Input rows and columns from one output to the next.
+    pub step: [usize; 2],
+    /// The taps that meet the input for at least one output.
+    pub taps: Vec<Tap>,
+}
+
+/// One tap of the kernel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tap {
+    /// Its position in the kernel, row-major.
+    pub index: usize,
+    /// The input row and column that it reads for output (0, 0).
+    pub at: [isize; 2],
+}
+
+impl Correlation {
+    /// That of a convolution.
+    pub fn conv2d(shape: &Conv2dShape) -> Self {
+        let (params, input, output) = (shape.params(), shape.input(), shape.output());
+        let before = [params.padding.top, params.padding.left];
+        Self::new(
+            shape.weights().c,
+            [input.h, input.w],
+            [output.h, output.w],
+            params.stride,
+            shape.kernel(),
+            // A dilated kernel fits into the padded input, which fits an isize.
+            |axis, k| Some((k * params.dilation[axis]) as isize - before[axis] as isize),
+        )
+    }
+
+    /// The outputs `phase + stride * (i, j)` of a transposed convolution: each is a sum over those taps whose
+    /// distance to it is a multiple of the stride.
+    pub fn conv_transpose2d(shape: &ConvTranspose2dShape, phase: [usize; 2]) -> Self {
+        let (params, input, output) = (shape.params(), shape.input(), shape.output());
+        let before = [params.padding.top, params.padding.left];
+        let full = [output.h, output.w];
+        let count = |axis: usize| (full[axis] - phase[axis]).div_ceil(params.stride[axis]);
+        Self::new(
+            shape.input().c / params.groups,
+            [input.h, input.w],
+            [count(0), count(1)],
+            [1, 1],
+            shape.kernel(),
+            |axis, k| {
+                // Output o takes input i through tap k where o + before = i * stride + k * dilation.
+                let distance = (phase[axis] + before[axis]) as isize - (k * params.dilation[axis]) as isize;
+                let stride = params.stride[axis] as isize;
+                (distance % stride == 0).then_some(distance / stride)
+            },
+        )
+    }
+
+    fn new(
+        channels: usize,
+        input: [usize; 2],
+        output: [usize; 2],
+        step: [usize; 2],
+        kernel: [usize; 2],
+        at: impl Fn(usize, usize) -> Option<isize>,
+    ) -> Self {
+        // A tap that only ever meets padding adds nothing; without it no copy is much larger than input and output.
+        let meets = |axis: usize, k: usize| {
+            let first = at(axis, k)?;
+            let last = first + ((output[axis] - 1) * step[axis]) as isize;
+            let (step, end) = (step[axis] as isize, input[axis] as isize);
+            // The first position that is not before the input.
+            let inside = if first >= 0 { first } else { first.rem_euclid(step) };
+            (inside < end && inside <= last).then_some(first)
+        };
+        let rows: Vec<_> = (0..kernel[0]).filter_map(|k| Some((k, meets(0, k)?))).collect();
+        let columns: Vec<_> = (0..kernel[1]).filter_map(|k| Some((k, meets(1, k)?))).collect();
+        let tap =
+            |&(r, y): &(usize, isize), &(s, x): &(usize, isize)| Tap { index: r * kernel[1] + s, at: [y, x] };
+        let taps = rows.iter().flat_map(|row| columns.iter().map(move |column| tap(row, column))).collect();
+        Correlation { channels, input, output, step, taps }
+    }
+
+    /// Products in one sum.
+    pub fn depth(&self) -> usize {
+        self.channels * self.taps.len()
+    }
+}
+
+/// One axis of the padded copy.
+#[derive(Debug, Clone)]
+struct PhasedAxis {
+    step: usize,
+    phases: Vec<Phase>,
+}
+
+/// Every `step`-th row (or column) of the padded input, side by side.
+#[derive(Debug, Clone)]
+struct Phase {
+    /// The input row of its first element for output 0; negative in the padding.
+    first: isize,
+    /// Where it starts in the copy.
+    start: usize,
+    /// Elements beyond one per output.
+    extra: usize,
+}
+
+impl PhasedAxis {
+    fn new(taps: impl Iterator<Item = isize> + Clone, step: usize, outputs: usize) -> Self {
+        let lowest = taps.clone().min().unwrap_or(0);
+        let mut phases: Vec<Phase> = Vec::new();
+        for tap in taps {
+            let distance = (tap - lowest) as usize;
+            let (first, extra) = (lowest + (distance % step) as isize, distance / step);
+            match phases.iter_mut().find(|p| p.first == first) {
+                Some(phase) => phase.extra = phase.extra.max(extra),
+                None => phases.push(Phase { first, start: 0, extra }),
+            }
+        }
+        let mut start = 0;
+        for phase in &mut phases {
+            phase.start = start;
+            start += outputs + phase.extra;
+        }
+        PhasedAxis { step, phases }
+    }
+
+    /// Rows (or columns) of the copy.
+    fn len(&self, outputs: usize) -> usize {
+        self.phases.iter().map(|p| outputs + p.extra).sum()
+    }
+
+    /// Where the copy holds what `tap` reads for output 0.
+    fn position(&self, tap: isize) -> usize {
+        let own = self.phases.iter().find_map(|p| {
+            let distance = usize::try_from(tap - p.first).ok()?;
+            (distance.is_multiple_of(self.step) && distance / self.step <= p.extra)
+                .then_some(p.start + distance / self.step)
+        });
+        own.expect("every tap has a phase, as the phases are made from the taps")
+    }
+}
+
+/// The layout of the padded copy of a band of output rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Patches {
+    rows: PhasedAxis,
+    columns: PhasedAxis,
+    input: [usize; 2],
+    output_width: usize,
+    channels: usize,
+    /// Output rows of a band.
+    band: usize,
+    row_stride: usize,
+    plane_stride: usize,
+    offsets: Vec<usize>,
+}
+
+/// f32 past the end that vector loads may touch (and never use).
+pub(crate) const SLACK: usize = 64;
+
+impl Patches {
+    /// For bands of `band` output rows.
+    pub fn new(op: &'static str, correlation: &Correlation, band: usize) -> Result<Self> {
+        let Correlation { channels, input, output, step, ref taps } = *correlation;
+        let rows = PhasedAxis::new(taps.iter().map(|t| t.at[0]), step[0], band);
+        let columns = PhasedAxis::new(taps.iter().map(|t| t.at[1]), step[1], output[1]);
+        let row_stride = columns.len(output[1]);
+        // An odd number of cache lines, so that the planes do not all fall into the same cache sets.
+        let lines = checked_product(op, "padded copy", &[rows.len(band), row_stride])?.div_ceil(16) | 1;
+        let plane_stride = lines * 16;
+        checked_product(op, "padded copy", &[channels, plane_stride])?
+            .checked_add(SLACK)
+            .ok_or(Error::Overflow { op, arg: "padded copy", dims: Dims::new(&[channels, plane_stride]) })?;
+        let tap_offsets: Vec<usize> =
+            taps.iter().map(|t| rows.position(t.at[0]) * row_stride + columns.position(t.at[1])).collect();
+        let offsets =
+            (0..channels).flat_map(|c| tap_offsets.iter().map(move |&t| c * plane_stride + t)).collect();
+        Ok(Patches {
+            rows,
+            columns,
+            input,
+            output_width: output[1],
+            channels,
+            band,
+            row_stride,
+            plane_stride,
+            offsets,
+        })
+    }
+
+    /// f32 of one band's copy.
+    pub fn len(&self) -> usize {
+        self.channels * self.plane_stride + SLACK
+    }
+
+    /// Elements of one input plane.
+    pub fn input_len(&self) -> usize {
+        self.input[0] * self.input[1]
+    }
+
+    /// From one output row to the next.
+    pub fn row_stride(&self) -> usize {
+        self.row_stride
+    }
+
+    /// Where each product's input lies relative to its output: channel by channel, tap by tap.
+    pub fn offsets(&self) -> &[usize] {
+        &self.offsets
+    }
+
+    /// Copies what the output rows `first..first + rows` read of one image's group of channels.
+    #[inline(always)]
+    pub fn copy(&self, image: &[f32], first: usize, rows: usize, copy: &mut [f32]) {
+        let [height, width] = self.input;
+        debug_assert!(rows <= self.band);
+        for c in 0..self.channels {
+            let source = &image[c * height * width..(c + 1) * height * width];
+            let plane = &mut copy[c * self.plane_stride..(c + 1) * self.plane_stride];
+            for phase in &self.rows.phases {
+                let lines = plane[phase.start * self.row_stride..].chunks_exact_mut(self.row_stride);
+                for (q, line) in lines.enumerate().take(rows + phase.extra) {
+                    let y = phase.first + ((first + q) * self.rows.step) as isize;
+                    match usize::try_from(y) {
+                        Ok(y) if y < height => self.copy_row(&source[y * width..(y + 1) * width], line),
+                        _ => line.fill(0.0),
+                    }
+                }
+            }
+        }
+    }
+
+    /// One row, its columns sorted into phases, zeros outside.
+    #[inline(always)]
+    fn copy_row(&self, source: &[f32], line: &mut [f32]) {
+        let step = self.columns.step;
+        for phase in &self.columns.phases {
+            let part = &mut line[phase.start..phase.start + self.output_width + phase.extra];
+            // Element i is column first + i * step of the input.
+            let zeros = if phase.first < 0 { phase.first.unsigned_abs().div_ceil(step) } else { 0 };
+            let (left, inside) = part.split_at_mut(zeros.min(part.len()));
+            left.fill(0.0);
+            let first = (phase.first + (zeros * step) as isize) as usize;
+            let source = source.get(first..).unwrap_or_default();
+            let (inside, right) = inside.split_at_mut(source.len().div_ceil(step).min(inside.len()));
+            right.fill(0.0);
+            if step == 1 {
+                inside.copy_from_slice(&source[..inside.len()]);
+            } else {
+                for (value, x) in inside.iter_mut().zip(source.iter().step_by(step)) {
+                    *value = *x;
+                }
+            }
+        }
+    }
+}

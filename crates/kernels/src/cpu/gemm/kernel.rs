@@ -1,0 +1,151 @@
+//! The microkernel: a tile of C stays in registers while k runs.
+//!
+//! ```text
+//! for each k:  b0, b1 = two vectors of B's panel
+//!     for each row i:  x = splat(a[offsets[k] + i]);  c[i][0] += x * b0;  c[i][1] += x * b1
+//! ```
+//!
+//! Each size of tile is a function of its own, compiled for its instruction set, so that every accumulator is a
+//! register and every row a constant distance from the first.
+
+use std::hint::black_box;
+
+use crate::cpu::scratch::Scratch;
+use crate::error::Result;
+use crate::simd::{Isa, Simd, SimdOp};
+
+/// A slice of k: where each element of A lies, and the panel's slice.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub offsets: &'a [usize],
+    pub b: *const f32,
+    /// Whether the sums start here, rather than at what `acc` holds.
+    pub first: bool,
+}
+
+struct Kernel<'a, const R: usize, const V: usize> {
+    a: *const f32,
+    part: Part<'a>,
+    acc: *mut f32,
+}
+
+impl<const R: usize, const V: usize> SimdOp for Kernel<'_, R, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Kernel { a, part: Part { offsets, mut b, first }, acc } = self;
+        let mut c = [[simd.splat(0.0); V]; R];
+        // SAFETY: `accumulate`'s promises: a[offset + i] is readable for i < R, b holds V vectors per k, acc R * V.
+        unsafe {
+            if !first {
+                for i in 0..R {
+                    for v in 0..V {
+                        c[i][v] = simd.load(acc.add((i * V + v) * S::LANES));
+                    }
+                }
+            }
+            for &offset in offsets {
+                let row = a.add(offset);
+                let mut columns = [simd.splat(0.0); V];
+                for v in 0..V {
+                    columns[v] = simd.load(b.add(v * S::LANES));
+                }
+                for i in 0..R {
+                    let x = simd.splat(*row.add(i));
+                    for v in 0..V {
+                        c[i][v] = simd.mul_add(x, columns[v], c[i][v]);
+                    }
+                }
+                b = b.add(V * S::LANES);
+            }
+            for i in 0..R {
+                for v in 0..V {
+                    simd.store(acc.add((i * V + v) * S::LANES), c[i][v]);
+                }
+            }
+        }
+    }
+}
+
+/// Adds a slice of k to a tile of `rows` x `vectors` vectors at `acc`.
+///
+/// # Safety
+/// For every offset, `rows` f32 are readable at `a + offset`; `part.b` holds `vectors` vectors for each; `acc` holds
+/// `rows * vectors` vectors.
+///
+/// # Panics
+/// If the tile is larger than [`Simd::TILE`] or empty.
+#[inline(always)]
+pub(super) unsafe fn accumulate<S: Simd>(
+    simd: S,
+    rows: usize,
+    vectors: usize,
+    a: *const f32,
+    part: Part<'_>,
+    acc: *mut f32,
+) {
+    macro_rules! by_size {
+        ($vectors:literal: $($rows:literal)*) => {
+            match rows {
+                // Sizes beyond the register file are not compiled.
+                $($rows if const { $rows <= S::TILE.0 && $vectors <= S::TILE.1 } => {
+                    simd.vectorize(Kernel::<$rows, $vectors> { a, part, acc })
+                })*
+                _ => unreachable!("a tile of {rows} rows x {vectors} vectors"),
+            }
+        };
+    }
+    match vectors {
+        1 => by_size!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        _ => by_size!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+    }
+}
+
+/// What [`probe_microkernel`] did.
+#[derive(Debug, Clone, Copy)]
+pub struct MicrokernelProbe {
+    /// Rows of the tile.
+    pub rows: usize,
+    /// Columns of the tile.
+    pub columns: usize,
+    /// FLOPs done.
+    pub flops: f64,
+}
+
+/// Runs the largest tile of an instruction set over operands that stay in L1, `repeats` times: what the microkernel
+/// alone can do, to be timed against the machine's FMA peak.
+///
+/// # Errors
+/// [`crate::Error::IsaMissing`] or [`crate::Error::OutOfMemory`].
+pub fn probe_microkernel(isa: Isa, repeats: usize) -> Result<MicrokernelProbe> {
+    struct Probe<'a> {
+        memory: &'a mut [f32],
+        offsets: &'a [usize],
+        repeats: usize,
+    }
+    impl SimdOp for Probe<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            let (rows, vectors) = S::TILE;
+            let (a, rest) = self.memory.split_at_mut(DEPTH * rows);
+            let (b, acc) = rest.split_at_mut(DEPTH * vectors * S::LANES);
+            for _ in 0..self.repeats {
+                let part = Part { offsets: self.offsets, b: black_box(b.as_ptr()), first: true };
+                // SAFETY: the parts of the memory have just these lengths; the offsets are k * rows, k < DEPTH.
+                unsafe { accumulate(simd, rows, vectors, a.as_ptr(), part, acc.as_mut_ptr()) };
+            }
+        }
+    }
+    // Operands of 14 x 192 + 32 x 192 f32 = 34 KiB would spill out of L1; 128 deep is 23 KiB.
+    const DEPTH: usize = 128;
+    let (rows, vectors) = isa.require()?.tile();
+    let columns = vectors * isa.lanes();
+    let mut memory = Scratch::with_len(DEPTH * (rows + columns) + rows * columns)?;
+    memory.as_mut_slice().fill(1.0 / 1024.0);
+    let offsets: Vec<usize> = (0..DEPTH).map(|k| k * rows).collect();
+    isa.run(Probe { memory: memory.as_mut_slice(), offsets: &offsets, repeats });
+    black_box(memory.as_slice());
+    Ok(MicrokernelProbe { rows, columns, flops: 2.0 * (rows * columns * DEPTH) as f64 * repeats as f64 })
+}

@@ -1,0 +1,218 @@
+//! The one matrix product, on which convolution, transposed convolution and the fully connected layer stand.
+//!
+//! `C[m x n] = A[m x k] * B[k x n]`. In all uses the rows of A are pixels (or samples) and the columns of B output
+//! channels (or features):
+//!
+//! ```text
+//! for each block of rows of A             (an item for a thread, with a range of panels)
+//!     lay the block out                   Rows::load: a padded copy, packed panels, or nothing at all
+//!     for each panel of B                 2 vectors of columns, packed once per plan
+//!         for each slice of k             so that the panel's slice stays in L1 (AVX2) or L2
+//!             for each tile of the block  up to 14 rows
+//!                 accumulate              the microkernel: tile of C in registers
+//!         for each tile
+//!             store                       bias, activation, and the order of the output: Rows::store
+//! ```
+//!
+//! The departure from the textbook is A: row `i` of a tile reads `a[offsets[k] + i]`. A packed panel is the special
+//! case `offsets[k] = k * pitch`; a table of tap positions makes it a convolution over an image that is never
+//! unfolded ("implicit" im2col). One microkernel serves both.
+//!
+//! The order of every sum is fixed by the plan: `k` ascending. Threads only share out blocks and panels.
+
+mod kernel;
+mod panels;
+mod store;
+
+use std::ops::Range;
+
+pub use kernel::{MicrokernelProbe, probe_microkernel};
+pub(crate) use panels::Panels;
+pub(crate) use store::{Epilogue, store_planes, store_rows};
+
+use crate::cpu::scratch::whole_lines;
+use crate::cpu::threads::{SharedOut, for_each_item};
+use crate::simd::{Isa, Simd, SimdOp};
+
+/// A tile of C: where its rows of A start, and how many they are.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile {
+    pub start: usize,
+    pub rows: usize,
+}
+
+/// A tile of C as the microkernel leaves it: `rows` rows of `vectors` vectors, no gaps.
+#[derive(Clone, Copy)]
+pub(crate) struct TileResult {
+    pub acc: *const f32,
+    pub rows: usize,
+    pub vectors: usize,
+    /// The first column of the tile.
+    pub column: usize,
+}
+
+/// The left matrix: where its rows come from and where the results of a row go.
+pub(crate) trait Rows: Sync {
+    /// Blocks of rows. Each can be computed alone.
+    fn blocks(&self) -> usize;
+
+    /// Which of the right matrices a block is multiplied with: the group of a grouped convolution.
+    fn group(&self, block: usize) -> usize;
+
+    /// f32 that [`Rows::load`] needs.
+    fn load_len(&self) -> usize;
+
+    /// Tiles of the largest block.
+    fn max_tiles(&self) -> usize;
+
+    /// Where the `k`-th element of a row lies, relative to its tile's start.
+    fn offsets(&self) -> &[usize];
+
+    /// Makes the rows of a block readable and says where.
+    fn load<S: Simd>(&self, simd: S, block: usize, scratch: &mut [f32]) -> *const f32;
+
+    /// Tiles of this block.
+    fn tiles(&self, block: usize) -> usize;
+
+    /// One of them.
+    fn tile(&self, block: usize, tile: usize) -> Tile;
+
+    /// Writes a finished tile to the output.
+    ///
+    /// # Safety
+    /// `result` is a tile of this block, of as many rows as [`Rows::tile`] says.
+    unsafe fn store<S: Simd>(&self, simd: S, block: usize, tile: usize, result: TileResult);
+}
+
+/// The longest slice of `k` for an instruction set, measured on convolutions of 56x56x256 and 28x28x128:
+/// AVX2 wants its panel slice (256 x 16 x 4 B = 16 KiB) to stay in an L1 of 32 KiB beside the rows, AVX-512 does
+/// twice the work for each vector loaded and streams the panel from L2 (2304 x 32 x 4 B = 288 KiB of 1 MiB).
+const fn max_slice(isa: Isa) -> usize {
+    match isa {
+        Isa::Portable => 256,
+        Isa::Avx2 => 256,
+        Isa::Avx512 => 2304,
+    }
+}
+
+/// The slice length for this depth: even slices, none longer than [`max_slice`].
+fn slice(isa: Isa, depth: usize) -> usize {
+    let slices = depth.div_ceil(max_slice(isa)).max(1);
+    depth.div_ceil(slices).max(1)
+}
+
+/// f32 that one strand of [`run`] needs.
+pub(crate) fn strand_len(isa: Isa, rows: &impl Rows, depth: usize) -> usize {
+    let (tile_rows, vectors) = isa.tile();
+    let tiles = if slice(isa, depth) < depth { rows.max_tiles() } else { 1 };
+    whole_lines(rows.load_len()) + whole_lines(tiles * tile_rows * vectors * isa.lanes())
+}
+
+/// Computes all blocks, block `i` with `panels[rows.group(i)]`, on as many threads as `scratch` has strands.
+///
+/// # Safety
+/// `rows` reads and writes only what it may: the input and output it was made with live, and no two of its
+/// (block, column) pairs share an output. Its offsets are as many as the panels are deep.
+pub(crate) unsafe fn run<R: Rows>(
+    isa: Isa,
+    rows: &R,
+    panels: &[Panels],
+    strands: usize,
+    scratch: &mut [f32],
+) {
+    struct Block<'a, R> {
+        rows: &'a R,
+        block: usize,
+        panels: &'a Panels,
+        which: Range<usize>,
+        scratch: &'a mut [f32],
+    }
+    impl<R: Rows> SimdOp for Block<'_, R> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            // SAFETY: `run`'s caller promises what `multiply` asks for.
+            unsafe { multiply(simd, self.rows, self.block, self.panels, self.which, self.scratch) };
+        }
+    }
+    let Some(first) = panels.first() else { return };
+    let blocks = rows.blocks();
+    // A few items for each strand, so that none waits long for the last.
+    let chunks = if strands == 1 { 1 } else { (4 * strands).div_ceil(blocks.max(1)).min(first.count()) };
+    let len = strand_len(isa, rows, first.depth());
+    assert!(scratch.len() >= strands * len, "the plan sized its scratch for {strands} strands");
+    let base = SharedOut::new(scratch.as_mut_ptr());
+    for_each_item(strands, blocks * chunks, |strand, item| {
+        let block = item / chunks;
+        let panels = &panels[rows.group(block)];
+        let (start, count) = even_tile(panels.count(), chunks, item % chunks);
+        // SAFETY: strands have parts of their own, within the scratch as asserted.
+        let scratch = unsafe { std::slice::from_raw_parts_mut(base.get().add(strand * len), len) };
+        isa.run(Block { rows, block, panels, which: start..start + count, scratch });
+    });
+}
+
+/// Computes one block of rows for a range of panels.
+///
+/// # Safety
+/// As for [`run`]; `scratch` holds [`strand_len`] f32.
+#[inline(always)]
+unsafe fn multiply<S: Simd>(
+    simd: S,
+    rows: &impl Rows,
+    block: usize,
+    panels: &Panels,
+    which: Range<usize>,
+    scratch: &mut [f32],
+) {
+    let depth = panels.depth();
+    let slice = slice(S::ISA, depth);
+    let (load_area, acc_area) = scratch.split_at_mut(whole_lines(rows.load_len()));
+    let a = rows.load(simd, block, load_area);
+    let acc = acc_area.as_mut_ptr();
+    let tiles = rows.tiles(block);
+    // With a single slice each tile is finished at once, and its sums never leave L1.
+    let together = if slice < depth { tiles } else { 1 };
+    for panel in which {
+        let vectors = panels.vectors(panel);
+        let tile_len = S::TILE.0 * vectors * S::LANES;
+        for first_tile in (0..tiles).step_by(together) {
+            let group = first_tile..(first_tile + together).min(tiles);
+            for k in (0..depth.max(1)).step_by(slice) {
+                let offsets = &rows.offsets()[k..(k + slice).min(depth)];
+                let b = panels.at(panel, k);
+                for t in group.clone() {
+                    let tile = rows.tile(block, t);
+                    let part = kernel::Part { offsets, b, first: k == 0 };
+                    // SAFETY: the tile's rows are readable at every offset (the caller's promise); the panel holds
+                    // `vectors` vectors per k; acc holds a tile for each tile of the group.
+                    unsafe {
+                        let acc = acc.add((t - first_tile) * tile_len);
+                        kernel::accumulate(simd, tile.rows, vectors, a.add(tile.start), part, acc);
+                    }
+                }
+            }
+            for t in group {
+                let result = TileResult {
+                    // SAFETY: as above, within acc.
+                    acc: unsafe { acc.add((t - first_tile) * tile_len) },
+                    rows: rows.tile(block, t).rows,
+                    vectors,
+                    column: panels.column(panel),
+                };
+                // SAFETY: the tile was just computed; the rest is the caller's promise.
+                unsafe { rows.store(simd, block, t, result) };
+            }
+        }
+    }
+}
+
+/// Part `tile` of `tiles` even parts of `len`: its start and its length. 49 rows in tiles of up to 14 are
+/// 13, 12, 12, 12, not 14, 14, 14, 7.
+#[inline(always)]
+pub(crate) fn even_tile(len: usize, tiles: usize, tile: usize) -> (usize, usize) {
+    // The first `len % tiles` tiles are one row longer.
+    let (short, longer) = (len / tiles, len % tiles);
+    let start = tile * short + tile.min(longer);
+    (start, short + usize::from(tile < longer))
+}

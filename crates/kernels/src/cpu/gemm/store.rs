@@ -1,0 +1,108 @@
+//! From a finished tile to the output: bias, activation, and the order in memory.
+
+use crate::cpu::activation::apply;
+use crate::cpu::gemm::TileResult;
+use crate::cpu::scratch::Scratch;
+use crate::error::Result;
+use crate::shape::Activation;
+use crate::simd::{MAX_LANES, Simd};
+
+/// What happens to a sum before it is written.
+#[derive(Debug, Clone)]
+pub(crate) struct Epilogue {
+    /// One value per column, zeros without bias; whole vectors can be read at any column.
+    bias: Scratch,
+    pub activation: Activation,
+    pub columns: usize,
+}
+
+impl Epilogue {
+    /// `bias`, if any, has one value per column.
+    pub fn new(columns: usize, bias: Option<&[f32]>, activation: Activation) -> Result<Self> {
+        let mut padded = Scratch::with_len(columns.saturating_add(2 * MAX_LANES))?;
+        if let Some(bias) = bias {
+            padded.as_mut_slice()[..columns].copy_from_slice(bias);
+        }
+        Ok(Epilogue { bias: padded, activation, columns })
+    }
+
+    /// Row `i` of a tile, vector `v`, finished.
+    ///
+    /// # Safety
+    /// `result` holds such a vector, and its column is one of this epilogue's.
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(&self, simd: S, result: &TileResult, i: usize, v: usize) -> S::F32 {
+        // SAFETY: the caller's promise; the bias is padded by two vectors.
+        unsafe {
+            let sum = simd.load(result.acc.add((i * result.vectors + v) * S::LANES));
+            let bias = simd.load(self.bias.as_slice().as_ptr().add(result.column + v * S::LANES));
+            apply(simd, self.activation, simd.add(sum, bias))
+        }
+    }
+}
+
+/// Writes rows `range` of a tile as columns: element (row i, column j) goes to `out + j * plane + (i - range.start) *
+/// step`. So rows are pixels, columns are planes of an NCHW image.
+///
+/// # Safety
+/// Those elements can be written for every row of the range and every column of the epilogue, and `result` is a tile
+/// of no more than `LANES` rows.
+#[inline(always)]
+pub(crate) unsafe fn store_planes<S: Simd>(
+    simd: S,
+    epilogue: &Epilogue,
+    result: TileResult,
+    range: std::ops::Range<usize>,
+    out: *mut f32,
+    plane: usize,
+    step: usize,
+) {
+    let rows = range.len();
+    for v in 0..result.vectors {
+        let mut square = [simd.splat(0.0); MAX_LANES];
+        for (row, i) in square.iter_mut().zip(range.clone()) {
+            // SAFETY: i is a row of the tile.
+            *row = unsafe { epilogue.finish(simd, &result, i, v) };
+        }
+        simd.transpose(&mut square[..S::LANES]);
+        let column = result.column + v * S::LANES;
+        for (j, pixels) in square.iter().enumerate().take(S::LANES.min(epilogue.columns - column)) {
+            // SAFETY: column + j < columns, and there are `rows` pixels: the caller's promise.
+            unsafe {
+                let p = out.add((column + j) * plane);
+                if step == 1 {
+                    simd.store_partial(p, rows, *pixels);
+                } else {
+                    for (i, x) in simd.to_lanes(*pixels).into_iter().enumerate().take(rows) {
+                        *p.add(i * step) = x;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes a tile as rows: element (row i, column j) goes to `out + i * pitch + j`.
+///
+/// # Safety
+/// Those elements can be written for every row of the tile and every column of the epilogue.
+#[inline(always)]
+pub(crate) unsafe fn store_rows<S: Simd>(
+    simd: S,
+    epilogue: &Epilogue,
+    result: TileResult,
+    out: *mut f32,
+    pitch: usize,
+) {
+    for v in 0..result.vectors {
+        let column = result.column + v * S::LANES;
+        let left = epilogue.columns - column;
+        for i in 0..result.rows {
+            // SAFETY: column < columns, of which `left` are left; i is a row of the tile.
+            unsafe {
+                let values = epilogue.finish(simd, &result, i, v);
+                simd.store_partial(out.add(i * pitch + column), left, values);
+            }
+        }
+    }
+}

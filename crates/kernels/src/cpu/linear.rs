@@ -1,0 +1,226 @@
+//! Fully connected layer, forward: a matrix product whose rows are samples.
+
+use crate::cpu::conv2d::{Description, check_views, check_weights};
+use crate::cpu::gemm::{self, Epilogue, Panels, Rows, Tile, TileResult, even_tile, store_rows};
+use crate::cpu::scratch::Scratch;
+use crate::cpu::threads::SharedOut;
+use crate::cpu::{Cpu, expect_shape};
+use crate::error::Result;
+use crate::shape::{Activation, LinearShape};
+use crate::simd::Simd;
+use crate::tensor::{Tensor, TensorView, TensorViewMut, checked_product};
+
+const OP: &str = "linear";
+
+/// The packed samples of a block in f32 (256 KiB), unless one tile needs more.
+const BLOCK_LEN: usize = 64 * 1024;
+
+/// A fully connected layer (with bias and activation) ready to run, as [`crate::Conv2dPlan`] is.
+///
+/// ```
+/// use tilewise_kernels::{Activation, Cpu, LinearPlan, LinearShape, Shape4, Tensor};
+/// let x = Tensor::from_vec(Shape4::new(2, 3, 1, 1), vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+/// let shape = LinearShape::new(x.shape(), 1)?;
+/// let plan = LinearPlan::new(&Cpu::new()?, shape, &[1.0, 1.0, 1.0], Some(&[0.5]), Activation::Identity)?;
+/// let mut y = Tensor::zeros(shape.output())?;
+/// plan.run(x.view(), y.view_mut(), &mut plan.scratch()?)?;
+/// assert_eq!(y.data(), [6.5, 15.5]);
+/// # Ok::<(), tilewise_kernels::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct LinearPlan {
+    cpu: Cpu,
+    strands: usize,
+    shape: LinearShape,
+    panels: Panels,
+    epilogue: Epilogue,
+    offsets: Vec<usize>,
+    pitch: usize,
+    /// Tiles over all samples, and of one block.
+    tiles: usize,
+    block: usize,
+    scratch_len: usize,
+}
+
+impl LinearPlan {
+    /// Packs `weights` (`[out features, in features]`, row-major) for this shape. `bias` has one value per output
+    /// feature.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for wrong lengths or an activation with a parameter that is not finite;
+    /// [`Error::OutOfMemory`].
+    pub fn new(
+        cpu: &Cpu,
+        shape: LinearShape,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+        activation: Activation,
+    ) -> Result<Self> {
+        let (depth, outputs) = (shape.in_features(), shape.output().c);
+        check_weights(OP, weights, shape.weights().checked_len(OP, "weights")?, bias, outputs)?;
+        activation.validate()?;
+        let isa = cpu.isa();
+        let pitch = isa.tile().0;
+        let tile_len = checked_product(OP, "panel", &[depth, pitch])?;
+        let tiles = shape.input().n.div_ceil(pitch);
+        let mut plan = LinearPlan {
+            cpu: *cpu,
+            strands: cpu.thread_count(),
+            shape,
+            panels: Panels::pack(isa, depth, outputs, |k, column| weights[column * depth + k])?,
+            epilogue: Epilogue::new(outputs, bias, activation)?,
+            offsets: (0..depth).map(|k| k * pitch).collect(),
+            pitch,
+            tiles,
+            block: (BLOCK_LEN / tile_len).clamp(1, tiles.max(1)),
+            scratch_len: 0,
+        };
+        let rows = plan.rows(TensorView::empty(), SharedOut::new(std::ptr::null_mut()), 0);
+        let strand_len = gemm::strand_len(isa, &rows, depth);
+        plan.scratch_len = checked_product(OP, "scratch", &[plan.strands, strand_len])?;
+        Ok(plan)
+    }
+
+    fn rows<'a>(&'a self, x: TensorView<'a>, out: SharedOut, batch_stride: usize) -> SampleRows<'a> {
+        SampleRows { plan: self, x, out, batch_stride }
+    }
+
+    /// The layer's shape.
+    pub fn shape(&self) -> &LinearShape {
+        &self.shape
+    }
+
+    /// What was chosen, and why.
+    pub fn describe(&self) -> Description {
+        let isa = self.cpu.isa();
+        let (rows, columns) = isa.tile();
+        Description {
+            kernel: format!("{OP}/gemm/{isa}/{rows}x{}", columns * isa.lanes()),
+            why: "a matrix product whose rows are samples",
+        }
+    }
+
+    /// f32 of scratch that [`LinearPlan::run`] needs.
+    pub fn scratch_len(&self) -> usize {
+        self.scratch_len
+    }
+
+    /// A scratch large enough.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn scratch(&self) -> Result<Scratch> {
+        Scratch::with_len(self.scratch_len)
+    }
+
+    /// Computes `y = activation(x * weights^T + bias)`. `y` is `[n, out features, 1, 1]`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if a view has another shape than the plan's, or the scratch is too small.
+    pub fn run(&self, x: TensorView<'_>, mut y: TensorViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
+        check_views(OP, x, self.shape.input(), &y, self.shape.output())?;
+        let scratch = scratch.require(OP, self.scratch_len)?;
+        let batch_stride = y.batch_stride();
+        let rows = self.rows(x, SharedOut::new(y.as_mut_ptr()), batch_stride);
+        let panels = std::slice::from_ref(&self.panels);
+        // SAFETY: the panels hold `pitch` samples for every feature; a block writes its own samples' outputs in `y`,
+        // whose shape was checked.
+        unsafe { gemm::run(self.cpu.isa(), &rows, panels, self.strands, scratch) };
+        Ok(())
+    }
+}
+
+/// The rows of one run: blocks of tiles of samples, packed `[feature][sample]`.
+struct SampleRows<'a> {
+    plan: &'a LinearPlan,
+    x: TensorView<'a>,
+    out: SharedOut,
+    batch_stride: usize,
+}
+
+impl SampleRows<'_> {
+    /// The first sample of a tile, and how many it has.
+    fn samples(&self, block: usize, tile: usize) -> (usize, usize) {
+        even_tile(self.plan.shape.input().n, self.plan.tiles, block * self.plan.block + tile)
+    }
+
+    fn tile_len(&self) -> usize {
+        self.plan.offsets.len() * self.plan.pitch
+    }
+}
+
+impl Rows for SampleRows<'_> {
+    fn blocks(&self) -> usize {
+        self.plan.tiles.div_ceil(self.plan.block)
+    }
+
+    #[inline(always)]
+    fn group(&self, _: usize) -> usize {
+        0
+    }
+
+    fn load_len(&self) -> usize {
+        self.plan.block * self.tile_len()
+    }
+
+    fn max_tiles(&self) -> usize {
+        self.plan.block
+    }
+
+    #[inline(always)]
+    fn offsets(&self) -> &[usize] {
+        &self.plan.offsets
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(&self, _: S, block: usize, scratch: &mut [f32]) -> *const f32 {
+        for tile in 0..self.tiles(block) {
+            let (first, count) = self.samples(block, tile);
+            let panel = &mut scratch[tile * self.tile_len()..(tile + 1) * self.tile_len()];
+            for i in 0..count {
+                let sample = self.x.image(first + i);
+                for (value, &x) in panel[i..].iter_mut().step_by(self.plan.pitch).zip(sample) {
+                    *value = x;
+                }
+            }
+        }
+        scratch.as_ptr()
+    }
+
+    #[inline(always)]
+    fn tiles(&self, block: usize) -> usize {
+        self.plan.block.min(self.plan.tiles - block * self.plan.block)
+    }
+
+    #[inline(always)]
+    fn tile(&self, block: usize, tile: usize) -> Tile {
+        Tile { start: tile * self.tile_len(), rows: self.samples(block, tile).1 }
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(&self, simd: S, block: usize, tile: usize, result: TileResult) {
+        let first = self.samples(block, tile).0;
+        // SAFETY: whole rows of samples of the batch.
+        unsafe {
+            let out = self.out.get().add(first * self.batch_stride);
+            store_rows(simd, &self.plan.epilogue, result, out, self.batch_stride);
+        }
+    }
+}
+
+impl Cpu {
+    /// The fully connected layer: `x` is `[n, c, h, w]` (each image one row of `c*h*w` features), `weights`
+    /// `[out features, in features, 1, 1]`; the result is `[n, out features, 1, 1]`. The easy call, which plans, packs
+    /// and allocates every time. See [`LinearPlan`] for the other.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] or [`Error::Overflow`] if the arguments do not fit; [`Error::OutOfMemory`].
+    pub fn linear(&self, x: &Tensor, weights: &Tensor, bias: Option<&[f32]>) -> Result<Tensor> {
+        let shape = LinearShape::new(x.shape(), weights.shape().n)?;
+        expect_shape(OP, "weights", shape.weights(), weights.shape())?;
+        let plan = LinearPlan::new(self, shape, weights.data(), bias, Activation::Identity)?;
+        let mut y = Tensor::zeros(shape.output())?;
+        plan.run(x.view(), y.view_mut(), &mut plan.scratch()?)?;
+        Ok(y)
+    }
+}
