@@ -291,7 +291,8 @@ mod tests {
 
     #[test]
     fn a_wrong_row_fails_the_report_and_says_so() {
-        let rows = vec![row("good", Work::Flops(1e8), None), row("bad", Work::Flops(1e8), Some("2 of 9".into()))];
+        let rows =
+            vec![row("good", Work::Flops(1e8), None), row("bad", Work::Flops(1e8), Some("2 of 9".into()))];
         let report = Report::new("Convolution", rows);
         let text = report.to_string();
         assert!(!report.passed());

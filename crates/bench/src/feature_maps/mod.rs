@@ -123,8 +123,7 @@ fn write_sizes(
     padding: Option<usize>,
 ) -> fmt::Result {
     let padding = padding.map_or(String::new(), |p| format!(" + 2*{p}"));
-    let formula =
-        |i: usize| format!("floor(({}{padding} - {window})/{stride}) + 1 = {}", from[i], to[i]);
+    let formula = |i: usize| format!("floor(({}{padding} - {window})/{stride}) + 1 = {}", from[i], to[i]);
     match from[0] == from[1] {
         true => write!(f, "{}", formula(0)),
         false => write!(f, "height {}, width {}", formula(0), formula(1)),

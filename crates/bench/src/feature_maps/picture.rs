@@ -144,7 +144,13 @@ impl Canvas {
 
     /// A frame, and in it `h` x `w` values, as large as fits: each pixel shows the mean of the values that it covers, or
     /// the one that covers it.
-    fn cell(&mut self, at: (u32, u32), side: u32, [h, w]: [usize; 2], colour: impl Fn(usize, usize) -> [f32; 3]) {
+    fn cell(
+        &mut self,
+        at: (u32, u32),
+        side: u32,
+        [h, w]: [usize; 2],
+        colour: impl Fn(usize, usize) -> [f32; 3],
+    ) {
         let fit = |extent: usize| ((side as usize * extent / h.max(w)) as u32).max(1);
         let (height, width) = (fit(h), fit(w));
         let origin = (at.0 + (side - width) / 2, at.1 + (side - height) / 2);
@@ -205,7 +211,8 @@ impl Canvas {
             (0..16).for_each(|dy| self.set(at.0 + dx, at.1 + dy, rgb(diverging(value))));
         }
         self.frame(at, (WIDTH, 16));
-        let words = "negative - zero - positive; each column on its own scale. Numbers in a kernel: its weights";
+        let words =
+            "negative - zero - positive; each column on its own scale. Numbers in a kernel: its weights";
         self.text(words, (at.0 + WIDTH + 16, at.1 + 4), 1, MUTED);
     }
 }

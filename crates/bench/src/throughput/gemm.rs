@@ -132,16 +132,21 @@ pub fn gemm(options: Options, progress: &ProgressBar) -> Result<Report> {
     let mut bench = Bench::new(options)?;
     let microkernel = MicrokernelCall::new(bench.cpu.isa(), options.threads)?;
     let first = bench.measure(microkernel.label(), microkernel)?;
-    let rows = bench.rows(progress, &PRODUCTS, |(_, name, _)| name.to_string(), |bench, &(group, name, size)| {
-        let [m, k, n] = size;
-        let label = Label {
-            group: group.to_owned(),
-            name: name.to_owned(),
-            shape: format!("{m}x{k} * {k}x{n}"),
-            algo: "gemm".to_owned(),
-        };
-        bench.measure(label, GemmCall::new(&bench.cpu, size)?)
-    })?;
+    let rows = bench.rows(
+        progress,
+        &PRODUCTS,
+        |(_, name, _)| name.to_string(),
+        |bench, &(group, name, size)| {
+            let [m, k, n] = size;
+            let label = Label {
+                group: group.to_owned(),
+                name: name.to_owned(),
+                shape: format!("{m}x{k} * {k}x{n}"),
+                algo: "gemm".to_owned(),
+            };
+            bench.measure(label, GemmCall::new(&bench.cpu, size)?)
+        },
+    )?;
     let mut report = Report::new("Matrix product + bias + ReLU", [vec![first], rows].concat());
     report.notes.push(
         "A batch of 1 reads every weight for two FLOPs: the bandwidth of memory is its limit, not the FMA peak.".into(),

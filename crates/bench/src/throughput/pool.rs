@@ -133,16 +133,21 @@ const LAYERS: [Layer; 8] = [
 /// If memory or the instruction set is missing.
 pub fn pool(options: Options, progress: &ProgressBar) -> Result<Report> {
     let mut bench = Bench::new(options)?;
-    let rows = bench.rows(progress, &LAYERS, |layer| layer.1.to_owned(), |bench, layer| {
-        let (group, name, pooling, input) = *layer;
-        let label = Label {
-            group: group.to_owned(),
-            name: name.to_owned(),
-            shape: format!("{} x {},{}x{}{}", input.n, input.c, input.h, input.w, pooling.window()),
-            algo: pooling.name().to_owned(),
-        };
-        bench.measure(label, PoolCall::new(&bench.cpu, pooling, input)?)
-    })?;
+    let rows = bench.rows(
+        progress,
+        &LAYERS,
+        |layer| layer.1.to_owned(),
+        |bench, layer| {
+            let (group, name, pooling, input) = *layer;
+            let label = Label {
+                group: group.to_owned(),
+                name: name.to_owned(),
+                shape: format!("{} x {},{}x{}{}", input.n, input.c, input.h, input.w, pooling.window()),
+                algo: pooling.name().to_owned(),
+            };
+            bench.measure(label, PoolCall::new(&bench.cpu, pooling, input)?)
+        },
+    )?;
     let mut report = Report::new("Pooling", rows);
     report.notes.push(super::CACHE_NOTE.into());
     Ok(report)
