@@ -1,0 +1,3 @@
+//! Shapes as data: what is checked and what is timed.
+
+pub mod check;
