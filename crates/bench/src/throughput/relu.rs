@@ -8,6 +8,7 @@ use super::conv2d::sample_positions;
 use super::{Bench, Label, Options, Work, Workload, bytes, fill};
 use crate::compare::Target;
 use crate::error::Result;
+use crate::reference;
 use crate::report::Report;
 
 /// A pointwise function with its memory.
@@ -39,12 +40,9 @@ impl Workload for ActivationCall {
         let positions = sample_positions(self.y.shape());
         let at =
             |t: &Tensor| -> Vec<f32> { positions.iter().map(|&[n, c, h, w]| t.at(n, c, h, w)).collect() };
-        let exact = Target {
-            shape: Shape4::new(1, 1, 1, positions.len()),
-            value: at(&self.x).into_iter().map(f64::from).collect(),
-            tolerance: vec![0.0; positions.len()],
-        };
-        Some((exact.then(self.activation), at(&self.y)))
+        let shape = Shape4::new(1, 1, 1, positions.len());
+        let target = Target::rounded(reference::activation(shape, self.activation, &at(&self.x)));
+        Some((target, at(&self.y)))
     }
 
     fn work(&self) -> Work {
