@@ -1,11 +1,10 @@
 //! ReLU and the other activations, into an output that is already there. Memory is the limit of ReLU; arithmetic that of
 //! the activations made of exponentials.
 
-use indicatif::ProgressBar;
 use tilewise_kernels::{Activation, Cpu, Shape4, Tensor};
 
 use super::conv2d::sample_positions;
-use super::{Bench, Label, Options, Work, Workload, bytes, fill};
+use super::{Bench, Label, Options, Progress, Work, Workload, bytes, fill};
 use crate::compare::Target;
 use crate::error::Result;
 use crate::report::Report;
@@ -62,7 +61,7 @@ const SIZES: [(&str, Shape4); 3] = [
 ///
 /// # Errors
 /// If memory or the instruction set is missing.
-pub fn relu(options: Options, progress: &ProgressBar) -> Result<Report> {
+pub fn relu(options: Options, progress: Progress<'_>) -> Result<Report> {
     let others = Activation::ALL.into_iter().filter(|f| !matches!(f, Activation::Relu | Activation::Identity));
     let maps: Vec<_> = SIZES
         .iter()
