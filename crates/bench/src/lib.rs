@@ -1,5 +1,6 @@
 //! What decides whether tilewise is right, and how fast it is: the naive reference, the checks, the benchmarks.
 
+pub mod case;
 pub mod compare;
 pub mod error;
 pub mod feature_maps;

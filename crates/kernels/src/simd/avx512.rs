@@ -45,12 +45,17 @@ unsafe impl Simd for Avx512 {
     #[inline(always)]
     fn vectorize<Op: SimdOp>(self, op: Op) -> Op::Output {
         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-        #[inline(never)]
         fn compiled<Op: SimdOp>(simd: Avx512, op: Op) -> Op::Output {
             op.run(simd)
         }
-        // SAFETY: the token proves the features.
-        unsafe { compiled(self, op) }
+        // rustc drops `inline(never)` from a function with target features, so a function without them stands between
+        // (it becomes a jump): see [`Simd::vectorize`] for why this must stay a call.
+        #[inline(never)]
+        fn outlined<Op: SimdOp>(simd: Avx512, op: Op) -> Op::Output {
+            // SAFETY: the token proves the features.
+            unsafe { compiled(simd, op) }
+        }
+        outlined(self, op)
     }
 
     #[inline(always)]
@@ -162,6 +167,16 @@ unsafe impl Simd for Avx512 {
     fn select(self, mask: __mmask16, yes: __m512, no: __m512) -> __m512 {
         // SAFETY: the token proves the features.
         unsafe { _mm512_mask_blend_ps(mask, no, yes) }
+    }
+
+    #[inline(always)]
+    fn deinterleave(self, a: __m512, b: __m512) -> (__m512, __m512) {
+        // SAFETY: the token proves the features.
+        unsafe {
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
+            (_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b))
+        }
     }
 
     #[inline(always)]
