@@ -84,7 +84,10 @@ pub mod shape;
 pub mod simd;
 mod tensor;
 
-pub use cpu::{Conv2dAlgo, Conv2dPlan, ConvTranspose2dPlan, Cpu, Description, LinearPlan, Scratch};
+pub use cpu::{
+    BatchNorm, Conv2dAlgo, Conv2dPlan, ConvTranspose2dPlan, Cpu, Description, LinearPlan, RunningStats,
+    Scratch,
+};
 pub use error::{Dims, Error, Expected, Got, Result};
 pub use shape::*;
 pub use simd::Isa;

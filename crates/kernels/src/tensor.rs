@@ -306,6 +306,11 @@ impl<'a> TensorView<'a> {
         Ok(TensorView { data, shape, batch_stride: self.batch_stride })
     }
 
+    /// The first element, for the inner loops that cross images.
+    pub(crate) fn as_ptr(&self) -> *const f32 {
+        self.data.as_ptr()
+    }
+
     /// A contiguous copy.
     ///
     /// # Errors

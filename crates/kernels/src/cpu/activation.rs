@@ -9,9 +9,6 @@ use crate::shape::Activation;
 use crate::simd::{Simd, SimdOp, math};
 use crate::tensor::{Tensor, TensorView, TensorViewMut};
 
-/// Elements per item of work: input and output together are half of an L2 cache of 128 KiB or more.
-const CHUNK: usize = 8 * 1024;
-
 impl Cpu {
     /// Applies `f` to every element; the formulas are at [`Activation`].
     ///
@@ -40,7 +37,7 @@ impl Cpu {
     pub fn activation_into(&self, x: TensorView<'_>, f: Activation, y: TensorViewMut<'_>) -> Result<()> {
         f.validate()?;
         expect_shape(f.name(), "output shape", x.shape(), y.shape())?;
-        threads::for_each_chunk(self, y, CHUNK, |n, start, y| {
+        threads::for_each_chunk(self, y, threads::CHUNK, |n, start, y| {
             let x = &x.image(n)[start..start + y.len()];
             self.isa.run(Map { f, x, y });
         });

@@ -4,13 +4,23 @@
 //! operators with weights) writes into memory of the caller and allocates nothing.
 
 mod activation;
+mod add;
+mod batch_norm;
+mod concat;
 mod conv2d;
 mod conv_transpose2d;
 pub mod gemm;
 mod linear;
+mod loss;
+mod pad;
+mod pool;
 mod scratch;
+mod softmax;
+mod sum;
 mod threads;
+mod upsample;
 
+pub use batch_norm::{BatchNorm, RunningStats};
 pub use conv_transpose2d::ConvTranspose2dPlan;
 pub use conv2d::{Conv2dAlgo, Conv2dPlan, Description};
 pub use linear::LinearPlan;

@@ -14,6 +14,10 @@ use crate::tensor::TensorViewMut;
 /// Elements that a thread must have to itself before waking it pays: about 10 us of memory traffic.
 const MIN_ELEMENTS_PER_STRAND: usize = 16 * 1024;
 
+/// Elements of an item of work where nothing else decides: 32 KiB of output, so that input and output stay in any L2
+/// cache, and taking the item costs nothing beside computing it.
+pub(crate) const CHUNK: usize = 8 * 1024;
+
 /// The threads of the pool that a call made here and now would run in.
 pub(crate) fn in_pool() -> usize {
     rayon::current_num_threads()
@@ -59,12 +63,19 @@ pub(crate) fn for_each_item(strands: usize, items: usize, f: impl Fn(usize, usiz
     });
 }
 
+/// How many strands `work` elements, read or written, are worth.
+pub(crate) fn strands(cpu: &Cpu, work: usize) -> usize {
+    cpu.thread_count().min(work.div_ceil(MIN_ELEMENTS_PER_STRAND))
+}
+
 /// Cuts each image of `y` into chunks of `chunk` elements (the last may be shorter) and calls
-/// `f(image, offset within the image, chunk)` for each, on as many threads as the work is worth.
-pub(crate) fn for_each_chunk(
+/// `f(image, offset within the image, chunk)` for each, on as many threads as the work is worth: that of
+/// [`strands`] for `work` elements.
+pub(crate) fn for_each_chunk_of_work(
     cpu: &Cpu,
     mut y: TensorViewMut<'_>,
     chunk: usize,
+    work: usize,
     f: impl Fn(usize, usize, &mut [f32]) + Sync,
 ) {
     let (shape, batch_stride) = (y.shape(), y.batch_stride());
@@ -73,9 +84,8 @@ pub(crate) fn for_each_chunk(
         return;
     }
     let per_image = image.div_ceil(chunk);
-    let worth = (shape.n * image).div_ceil(MIN_ELEMENTS_PER_STRAND);
     let out = SharedOut::new(y.as_mut_ptr());
-    for_each_item(cpu.thread_count().min(worth), shape.n * per_image, |_, item| {
+    for_each_item(strands(cpu, work), shape.n * per_image, |_, item| {
         let (n, start) = (item / per_image, item % per_image * chunk);
         let len = chunk.min(image - start);
         // SAFETY: the view was checked to hold `n` images of `image` elements, `batch_stride >= image` apart, and
@@ -83,4 +93,23 @@ pub(crate) fn for_each_chunk(
         let part = unsafe { std::slice::from_raw_parts_mut(out.get().add(n * batch_stride + start), len) };
         f(n, start, part);
     });
+}
+
+/// [`for_each_chunk_of_work`] where the elements of `y` are the work.
+pub(crate) fn for_each_chunk(
+    cpu: &Cpu,
+    y: TensorViewMut<'_>,
+    chunk: usize,
+    f: impl Fn(usize, usize, &mut [f32]) + Sync,
+) {
+    let work = y.shape().n * y.shape().image_len();
+    for_each_chunk_of_work(cpu, y, chunk, work, f);
+}
+
+/// [`for_each_chunk`] in whole rows, about [`CHUNK`] elements of them at a time: calls
+/// `f(image, index of the first row among all of the image, rows)`.
+pub(crate) fn for_each_rows(cpu: &Cpu, y: TensorViewMut<'_>, f: impl Fn(usize, usize, &mut [f32]) + Sync) {
+    let width = y.shape().w;
+    let rows = (CHUNK / width.max(1)).max(1);
+    for_each_chunk(cpu, y, rows * width, |n, start, part| f(n, start / width, part));
 }

@@ -164,6 +164,20 @@ unsafe impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn deinterleave(self, a: __m256, b: __m256) -> (__m256, __m256) {
+        // Within each half: two lanes of a, two of b. Then the pairs in order.
+        // SAFETY: the token proves the features.
+        unsafe {
+            let even = _mm256_castps_pd(_mm256_shuffle_ps::<0b10_00_10_00>(a, b));
+            let odd = _mm256_castps_pd(_mm256_shuffle_ps::<0b11_01_11_01>(a, b));
+            (
+                _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(even)),
+                _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(odd)),
+            )
+        }
+    }
+
+    #[inline(always)]
     fn transpose(self, rows: &mut [__m256]) {
         debug_assert_eq!(rows.len(), LANES);
         let Ok(r) = <&mut [__m256; LANES]>::try_from(rows) else { return };

@@ -211,6 +211,27 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     /// `min(n, LANES)` f32 can be written at `p`.
     unsafe fn store_partial(self, p: *mut f32, n: usize, v: Self::F32);
 
+    /// [`Simd::load_partial`] with a branch: the faster one where most vectors are whole.
+    ///
+    /// # Safety
+    /// `min(n, LANES)` f32 can be read at `p`.
+    #[inline(always)]
+    unsafe fn load_up_to(self, p: *const f32, n: usize) -> Self::F32 {
+        // SAFETY: as the caller promises.
+        unsafe { if n >= Self::LANES { self.load(p) } else { self.load_partial(p, n) } }
+    }
+
+    /// [`Simd::store_partial`] with a branch, as [`Simd::load_up_to`]. (On some machines a masked store costs 20
+    /// cycles.)
+    ///
+    /// # Safety
+    /// `min(n, LANES)` f32 can be written at `p`.
+    #[inline(always)]
+    unsafe fn store_up_to(self, p: *mut f32, n: usize, v: Self::F32) {
+        // SAFETY: as the caller promises.
+        unsafe { if n >= Self::LANES { self.store(p, v) } else { self.store_partial(p, n, v) } }
+    }
+
     /// `a + b`
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a - b`
@@ -238,6 +259,9 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     fn is_nan(self, a: Self::F32) -> Self::Mask;
     /// `yes` where the mask is true, else `no`.
     fn select(self, mask: Self::Mask, yes: Self::F32, no: Self::F32) -> Self::F32;
+
+    /// The even-numbered lanes of `a` and then of `b`; the odd-numbered likewise. (Lanes count from 0.)
+    fn deinterleave(self, a: Self::F32, b: Self::F32) -> (Self::F32, Self::F32);
 
     /// The sum of all lanes, in a fixed order.
     #[inline(always)]

@@ -132,6 +132,14 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn deinterleave(self, a: f32x8, b: f32x8) -> (f32x8, f32x8) {
+        let (a, b) = (a.to_array(), b.to_array());
+        let every_other =
+            |i| f32x8::new([a[i], a[i + 2], a[i + 4], a[i + 6], b[i], b[i + 2], b[i + 4], b[i + 6]]);
+        (every_other(0), every_other(1))
+    }
+
+    #[inline(always)]
     fn transpose(self, rows: &mut [f32x8]) {
         debug_assert_eq!(rows.len(), LANES);
         if let Ok(square) = <&mut [f32x8; LANES]>::try_from(rows) {

@@ -1,0 +1,94 @@
+//! Concatenation of channels: copies. (A network that plans its memory writes the parts in place instead, through
+//! [`TensorViewMut::channels`].)
+
+use crate::cpu::{Cpu, expect_shape, threads};
+use crate::error::{Dims, Error, Expected, Result};
+use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut};
+
+const OP: &str = "concat";
+
+impl Cpu {
+    /// The channels of all inputs, one after the other. Batch, height and width are the same in all.
+    ///
+    /// ```
+    /// use tilewise_kernels::{Cpu, Shape4, Tensor};
+    /// let a = Tensor::from_vec(Shape4::new(1, 1, 1, 2), vec![1.0, 2.0])?;
+    /// let b = Tensor::from_vec(Shape4::new(1, 2, 1, 2), vec![3.0, 4.0, 5.0, 6.0])?;
+    /// let y = Cpu::new()?.concat(&[&a, &b])?;
+    /// assert_eq!(y.shape(), Shape4::new(1, 3, 1, 2));
+    /// assert_eq!(y.data(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    /// # Ok::<(), tilewise_kernels::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] without inputs or for inputs that do not fit the first; [`Error::Overflow`];
+    /// [`Error::OutOfMemory`].
+    pub fn concat(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let views: Vec<_> = inputs.iter().map(|x| x.view()).collect();
+        let mut y = Tensor::zeros(output_shape(&views)?)?;
+        self.concat_into(&views, y.view_mut())?;
+        Ok(y)
+    }
+
+    /// [`Cpu::concat`] into `y`. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] without inputs, for inputs that do not fit the first, or for another shape of `y`;
+    /// [`Error::Overflow`].
+    pub fn concat_into(&self, inputs: &[TensorView<'_>], y: TensorViewMut<'_>) -> Result<()> {
+        expect_shape(OP, "output shape", output_shape(inputs)?, y.shape())?;
+        threads::for_each_chunk(self, y, threads::CHUNK, |n, mut start, mut y| {
+            // The chunk may begin and end within inputs, and cover several.
+            for x in inputs {
+                let x = x.image(n);
+                let part = x.get(start..).unwrap_or_default();
+                let (head, rest) = y.split_at_mut(part.len().min(y.len()));
+                head.copy_from_slice(&part[..head.len()]);
+                start = start.saturating_sub(x.len());
+                y = rest;
+            }
+        });
+        Ok(())
+    }
+}
+
+fn output_shape(inputs: &[TensorView<'_>]) -> Result<Shape4> {
+    let Some(first) = inputs.first().map(TensorView::shape) else {
+        return Err(Error::invalid(OP, "number of inputs", Expected::AtLeast(1), 0));
+    };
+    let mut shape = Shape4 { c: 0, ..first };
+    for x in inputs {
+        expect_shape(OP, "input shape", Shape4 { c: x.shape().c, ..first }, x.shape())?;
+        let overflow =
+            Error::Overflow { op: OP, arg: "output channels", dims: Dims::new(&[shape.c, x.shape().c]) };
+        shape.c = shape.c.checked_add(x.shape().c).ok_or(overflow)?;
+    }
+    shape.checked_len(OP, "output")?;
+    Ok(shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_all_sizes_across_chunks() -> Result<()> {
+        // Planes of 7 x 191: chunks begin and end anywhere; one input is empty, one spans chunks.
+        let channels = [1, 0, 2, 13, 1];
+        let mut next = 0;
+        let inputs: Vec<Tensor> = channels
+            .into_iter()
+            .map(|c| {
+                Tensor::from_fn(Shape4::new(2, c, 7, 191), |_| {
+                    next += 1;
+                    next as f32
+                })
+            })
+            .collect::<Result<_>>()?;
+        let y = Cpu::new()?.concat(&inputs.iter().collect::<Vec<_>>())?;
+        let expected: Vec<f32> =
+            (0..2).flat_map(|n| inputs.iter().flat_map(move |x| x.view().image(n).to_vec())).collect();
+        assert_eq!(y.data(), expected);
+        Ok(())
+    }
+}
