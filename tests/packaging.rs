@@ -35,7 +35,7 @@ fn main() -> Result<(), tilewise_kernels::Error> {
 
 #[test]
 fn a_project_outside_the_workspace_gets_the_best_instructions_at_default_flags() {
-    let out = cargo(stranger(STRANGER).path(), &["run", "--quiet"]);
+    let out = cargo(stranger("stranger", STRANGER).path(), &["run", "--quiet"]);
     let (isa, fused) = best_of_this_machine();
     let expected = format!("{isa} fused={fused} [45.0, 54.0, 81.0, 90.0]");
     assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), expected);
@@ -47,7 +47,7 @@ fn the_example_of_the_readme_prints_what_it_says() {
     let code = readme.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let print = code.lines().find(|line| line.contains("println!")).unwrap();
     let (_, expected) = print.split_once("// ").unwrap();
-    let out = cargo(stranger(code).path(), &["run", "--quiet"]);
+    let out = cargo(stranger("readme", code).path(), &["run", "--quiet"]);
     assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), expected);
 }
 
@@ -62,11 +62,12 @@ fn the_package_builds_from_its_own_tarball() {
     cargo(&root(), &["package", "-p", "tilewise-kernels", "--locked", "--allow-dirty"]);
 }
 
-/// A project of one file, in a folder of its own, that links the kernels by path.
-fn stranger(main: &str) -> TempDir {
+/// A project of one file, in a folder of its own, that links the kernels by path. Names differ, as the target folder
+/// is shared.
+fn stranger(name: &str, main: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let manifest = format!(
-        "[package]\nname = \"stranger\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
+        "[package]\nname = {name:?}\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
          [dependencies]\ntilewise-kernels = {{ path = {:?} }}\n\n[workspace]\n",
         root().join("crates/kernels")
     );
