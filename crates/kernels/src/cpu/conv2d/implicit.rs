@@ -26,7 +26,6 @@ pub(crate) struct ImplicitGemm {
     output: [usize; 2],
     channels: usize,
     patches: Patches,
-    band: usize,
     panels: Vec<Panels>,
     epilogues: Vec<Epilogue>,
     placement: Placement,
@@ -40,16 +39,9 @@ impl ImplicitGemm {
         epilogues: Vec<Epilogue>,
         placement: Placement,
     ) -> Result<Self> {
-        let height = correlation.output[0];
-        // The copy grows with the band by about one row's share for each row.
-        let one = Patches::new(op, correlation, 1)?.len();
-        let two = Patches::new(op, correlation, 2)?.len();
-        let most = 1 + BAND_LEN.saturating_sub(one) / (two - one).max(1);
-        let bands = height.div_ceil(most.min(height));
-        let band = height.div_ceil(bands);
-        let patches = Patches::new(op, correlation, band)?;
+        let patches = Patches::in_bands(op, correlation, BAND_LEN)?;
         let (output, channels) = (correlation.output, correlation.channels);
-        Ok(ImplicitGemm { output, channels, patches, band, panels, epilogues, placement })
+        Ok(ImplicitGemm { output, channels, patches, panels, epilogues, placement })
     }
 
     /// f32 of scratch for each strand.
@@ -80,7 +72,7 @@ impl ImplicitGemm {
 
     fn rows<'a>(&'a self, isa: Isa, x: TensorView<'a>, out: SharedOut, batch_stride: usize) -> BandRows<'a> {
         let row_tiles = self.output[1].div_ceil(isa.tile().0);
-        let bands = self.output[0].div_ceil(self.band);
+        let bands = self.output[0].div_ceil(self.patches.band());
         BandRows { plan: self, x, out, batch_stride, row_tiles, bands }
     }
 }
@@ -98,8 +90,8 @@ struct BandRows<'a> {
 impl BandRows<'_> {
     /// The first output row of a block, and how many it has.
     fn band(&self, block: usize) -> (usize, usize) {
-        let first = block % self.bands * self.plan.band;
-        (first, self.plan.band.min(self.plan.output[0] - first))
+        let first = block % self.bands * self.plan.patches.band();
+        (first, self.plan.patches.band().min(self.plan.output[0] - first))
     }
 
     fn image(&self, block: usize) -> usize {
@@ -122,7 +114,7 @@ impl Rows for BandRows<'_> {
     }
 
     fn max_tiles(&self) -> usize {
-        self.plan.band * self.row_tiles
+        self.plan.patches.band() * self.row_tiles
     }
 
     #[inline(always)]
