@@ -45,12 +45,17 @@ unsafe impl Simd for Avx512 {
     #[inline(always)]
     fn vectorize<Op: SimdOp>(self, op: Op) -> Op::Output {
         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-        #[inline(never)]
         fn compiled<Op: SimdOp>(simd: Avx512, op: Op) -> Op::Output {
             op.run(simd)
         }
-        // SAFETY: the token proves the features.
-        unsafe { compiled(self, op) }
+        // rustc drops `inline(never)` from a function with target features, so a function without them stands between
+        // (it becomes a jump): see [`Simd::vectorize`] for why this must stay a call.
+        #[inline(never)]
+        fn outlined<Op: SimdOp>(simd: Avx512, op: Op) -> Op::Output {
+            // SAFETY: the token proves the features.
+            unsafe { compiled(simd, op) }
+        }
+        outlined(self, op)
     }
 
     #[inline(always)]

@@ -5,11 +5,14 @@
 //! implicit GEMM, so that it serves every stride, dilation and padding:
 //!
 //! ```text
-//! for each output row of the band, for each block of R output channels
+//! for each block of R output channels, for each output row of the band
 //!     for x in steps of V vectors
+//!         c[i][v] = bias[i]
 //!         for each product k:  x_v = load(copy[offsets[k] + x ..]);  c[i][v] += splat(w[k][i]) * x_v
-//!         add the bias, apply the activation, store R x V vectors
+//!         apply the activation, store R x V vectors
 //! ```
+//!
+//! Rows inside blocks, so that each plane of the output is written as one long stream.
 
 use crate::cpu::activation::apply;
 use crate::cpu::conv2d::patches::{Correlation, Patches};
@@ -204,49 +207,50 @@ impl SimdOp for Band<'_> {
         let input = plan.channels * plan.patches.input_len();
         for group in groups {
             plan.patches.copy(&image[group * input..(group + 1) * input], first, rows, copy);
-            let channel = group * plan.group_outputs;
-            for row in 0..rows {
-                for (block, size) in plan.blocks() {
-                    let filter = channel + block;
-                    // SAFETY: the copy holds what every offset reads from every pixel of the row, and slack for whole
-                    // vectors; the weights of a block follow those of all channels before it; the row lies in the
-                    // planes filter..filter + size of the output, which the plan checked.
-                    unsafe {
-                        let line = Line {
-                            x: copy.as_ptr().add(row * plan.patches.row_stride()),
-                            offsets: plan.patches.offsets(),
-                            weights: plan.weights.as_slice()[filter * depth..].as_ptr(),
-                            bias: &plan.bias[filter..filter + size],
-                            activation: plan.activation,
-                            out: out.add(filter * plane + (first + row) * width),
-                            plane,
-                            width,
-                        };
-                        line.compute(simd, size);
-                    }
+            for (block, size) in plan.blocks() {
+                let filter = group * plan.group_outputs + block;
+                // SAFETY: the copy holds what every offset reads from every pixel of the band, and slack for whole
+                // vectors; the weights of a block follow those of all channels before it; the rows lie in the planes
+                // filter..filter + size of the output, which the plan checked.
+                unsafe {
+                    let lines = Lines {
+                        x: copy.as_ptr(),
+                        x_stride: plan.patches.row_stride(),
+                        offsets: plan.patches.offsets(),
+                        weights: plan.weights.as_slice()[filter * depth..].as_ptr(),
+                        bias: &plan.bias[filter..filter + size],
+                        activation: plan.activation,
+                        out: out.add(filter * plane + first * width),
+                        plane,
+                        rows,
+                        width,
+                    };
+                    lines.compute(simd, size);
                 }
             }
         }
     }
 }
 
-/// One output row of a block of output channels.
+/// Output rows of a block of output channels.
 #[derive(Clone, Copy)]
-struct Line<'a> {
+struct Lines<'a> {
     x: *const f32,
+    x_stride: usize,
     offsets: &'a [usize],
     weights: *const f32,
     bias: &'a [f32],
     activation: Activation,
     out: *mut f32,
     plane: usize,
+    rows: usize,
     width: usize,
 }
 
-impl Line<'_> {
+impl Lines<'_> {
     /// # Safety
-    /// For each offset, `width` f32 and a tile's vectors more are readable at `x + offset`; the weights are
-    /// `[k][size]`; `width` f32 can be written at `out + i * plane` for `i < size`.
+    /// For each row and offset, `width` f32 and a tile's vectors more are readable at `x + row * x_stride + offset`;
+    /// the weights are `[k][size]`; `rows * width` f32 can be written at `out + i * plane` for `i < size`.
     #[inline(always)]
     unsafe fn compute<S: Simd>(self, simd: S, size: usize) {
         match (size, vectors(S::ISA, size)) {
@@ -261,35 +265,44 @@ impl Line<'_> {
         }
     }
 
-    /// Pixels `at .. at + V vectors` of the row, of which `left` are to be stored.
+    /// Pixels `at .. at + V vectors` of a row, of which `left` are to be stored.
     ///
     /// # Safety
-    /// As [`Line::compute`], for `at + left <= width`.
+    /// As [`Lines::compute`], for `row < rows` and `at + left <= width`.
     #[inline(always)]
-    unsafe fn tile<S: Simd, const R: usize, const V: usize>(self, simd: S, at: usize, left: usize) {
+    unsafe fn tile<S: Simd, const R: usize, const V: usize>(
+        &self,
+        simd: S,
+        row: usize,
+        at: usize,
+        left: usize,
+    ) {
         let mut c = [[simd.splat(0.0); V]; R];
+        for (sums, &bias) in c.iter_mut().zip(self.bias) {
+            *sums = [simd.splat(bias); V];
+        }
         // SAFETY: the caller's promise.
         unsafe {
+            let row_x = self.x.add(row * self.x_stride + at);
             let mut w = self.weights;
             for &offset in self.offsets {
-                let x = self.x.add(offset + at);
+                let x = row_x.add(offset);
                 let mut pixels = [simd.splat(0.0); V];
-                for v in 0..V {
-                    pixels[v] = simd.load(x.add(v * S::LANES));
+                for (v, pixel) in pixels.iter_mut().enumerate() {
+                    *pixel = simd.load(x.add(v * S::LANES));
                 }
-                for i in 0..R {
+                for (i, sums) in c.iter_mut().enumerate() {
                     let weight = simd.splat(*w.add(i));
-                    for v in 0..V {
-                        c[i][v] = simd.mul_add(weight, pixels[v], c[i][v]);
+                    for (sum, &pixel) in sums.iter_mut().zip(&pixels) {
+                        *sum = simd.mul_add(weight, pixel, *sum);
                     }
                 }
                 w = w.add(R);
             }
-            for i in 0..R {
-                let bias = simd.splat(self.bias[i]);
-                let out = self.out.add(i * self.plane + at);
-                for v in 0..V {
-                    let y = apply(simd, self.activation, simd.add(c[i][v], bias));
+            for (i, sums) in c.iter().enumerate() {
+                let out = self.out.add(i * self.plane + row * self.width + at);
+                for (v, &sum) in sums.iter().enumerate() {
+                    let y = apply(simd, self.activation, sum);
                     if left >= V * S::LANES {
                         simd.store(out.add(v * S::LANES), y);
                     } else {
@@ -301,29 +314,31 @@ impl Line<'_> {
     }
 }
 
-/// A whole row in tiles of `R` output channels x up to `V` vectors.
-struct Tiles<'a, const R: usize, const V: usize>(Line<'a>);
+/// Whole rows in tiles of `R` output channels x up to `V` vectors.
+struct Tiles<'a, const R: usize, const V: usize>(Lines<'a>);
 
 impl<const R: usize, const V: usize> SimdOp for Tiles<'_, R, V> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let line = self.0;
-        let mut at = 0;
-        // SAFETY: what `Line::compute`'s caller promised; every tile lies within the row.
-        unsafe {
-            while line.width - at >= V * S::LANES {
-                line.tile::<S, R, V>(simd, at, V * S::LANES);
-                at += V * S::LANES;
-            }
-            // The rest by single vectors; the last one reaches back over pixels already done rather than be partial.
-            while at < line.width {
-                if line.width >= S::LANES {
-                    at = at.min(line.width - S::LANES);
+        let lines = self.0;
+        for row in 0..lines.rows {
+            let mut at = 0;
+            // SAFETY: what `Lines::compute`'s caller promised; every tile lies within the row.
+            unsafe {
+                while lines.width - at >= V * S::LANES {
+                    lines.tile::<S, R, V>(simd, row, at, V * S::LANES);
+                    at += V * S::LANES;
                 }
-                line.tile::<S, R, 1>(simd, at, line.width - at);
-                at += S::LANES;
+                // The rest by single vectors; the last one reaches back over pixels already done rather than be partial.
+                while at < lines.width {
+                    if lines.width >= S::LANES {
+                        at = at.min(lines.width - S::LANES);
+                    }
+                    lines.tile::<S, R, 1>(simd, row, at, lines.width - at);
+                    at += S::LANES;
+                }
             }
         }
     }

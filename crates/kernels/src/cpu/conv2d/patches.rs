@@ -261,12 +261,17 @@ impl Patches {
             let source = source.get(first..).unwrap_or_default();
             let (inside, right) = inside.split_at_mut(source.len().div_ceil(step).min(inside.len()));
             right.fill(0.0);
-            if step == 1 {
-                inside.copy_from_slice(&source[..inside.len()]);
-            } else {
-                for (value, x) in inside.iter_mut().zip(source.iter().step_by(step)) {
-                    *value = *x;
+            match step {
+                1 => inside.copy_from_slice(&source[..inside.len()]),
+                2 => {
+                    // Written so that the compiler sees two interleaved streams, and takes one with shuffles.
+                    let pairs = source.chunks_exact(2);
+                    if let ([last], Some(value)) = (pairs.remainder(), inside.get_mut(source.len() / 2)) {
+                        *value = *last;
+                    }
+                    inside.iter_mut().zip(pairs).for_each(|(value, pair)| *value = pair[0]);
                 }
+                _ => inside.iter_mut().zip(source.iter().step_by(step)).for_each(|(value, x)| *value = *x),
             }
         }
     }

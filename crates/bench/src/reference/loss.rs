@@ -1,0 +1,66 @@
+//! The losses, averaged over all their samples, by their definitions.
+
+use super::{Answer, at};
+use tilewise_kernels::Shape4;
+
+/// Mean over `n, h, w` of `log(sum over c of exp(x)) - x[label]`; `labels` in the order n, h, w.
+pub fn cross_entropy(input: Shape4, x: &[f32], labels: &[usize]) -> Answer {
+    let samples = input.n * input.h * input.w;
+    let (mut sum, mut magnitude) = (0.0, 0.0);
+    for n in 0..input.n {
+        for h in 0..input.h {
+            for w in 0..input.w {
+                let logits: Vec<f64> = (0..input.c).map(|c| at(x, input, [n, c, h, w])).collect();
+                let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let log_sum = logits.iter().map(|v| (v - max).exp()).sum::<f64>().ln();
+                let right = logits[labels[(n * input.h + h) * input.w + w]];
+                sum += max + log_sum - right;
+                magnitude += max.abs() + log_sum.abs() + right.abs() + 1.0;
+            }
+        }
+    }
+    // One sum over the classes, one over the samples, and the few operations of a logarithm and an exponential.
+    Answer::scalar(sum / samples as f64, magnitude / samples as f64, input.c + samples + 8)
+}
+
+/// Mean of `max(x, 0) - x * target + log(1 + exp(-|x|))`: binary cross entropy of `sigmoid(x)`.
+pub fn bce_with_logits(x: &[f32], target: &[f32]) -> Answer {
+    let (mut sum, mut magnitude) = (0.0, 0.0);
+    for (&x, &t) in x.iter().zip(target) {
+        let (x, t) = (f64::from(x), f64::from(t));
+        // A comparison, not `max`, which would drop a NaN.
+        let positive = if x < 0.0 { 0.0 } else { x };
+        let log = (-x.abs()).exp().ln_1p();
+        sum += positive - x * t + log;
+        magnitude += positive + (x * t).abs() + log;
+    }
+    Answer::scalar(sum / x.len() as f64, magnitude / x.len() as f64, x.len() + 8)
+}
+
+/// Mean of `(x - target)^2`.
+pub fn mse(x: &[f32], target: &[f32]) -> Answer {
+    let sum: f64 = x.iter().zip(target).map(|(&x, &t)| (f64::from(x) - f64::from(t)).powi(2)).sum();
+    let mean = sum / x.len() as f64;
+    // Relative errors only: the difference, its square (twice that error), the sum, the division.
+    Answer::scalar(mean, mean, x.len() + 5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_hand() {
+        let y = cross_entropy(Shape4::new(1, 2, 1, 2), &[0.0, 5.0, 0.0, 5.0], &[0, 1]);
+        assert!((y.value[0] - 2f64.ln()).abs() < 1e-15);
+        let y = bce_with_logits(&[0.0, 1000.0], &[1.0, 1.0]);
+        assert!((y.value[0] - 2f64.ln() / 2.0).abs() < 1e-15);
+        assert_eq!(mse(&[1.0, 2.0], &[3.0, 2.0]).value, [2.0]);
+    }
+
+    #[test]
+    fn the_mean_of_nothing_is_nan() {
+        assert!(cross_entropy(Shape4::new(0, 3, 1, 1), &[], &[]).value[0].is_nan());
+        assert!(mse(&[], &[]).value[0].is_nan());
+    }
+}

@@ -1,0 +1,70 @@
+//! Nearest and bilinear interpolation, by their definitions.
+
+use super::{Answer, at};
+use tilewise_kernels::{UpsampleMode, UpsampleShape};
+
+/// Planes of another size.
+pub fn upsample(shape: &UpsampleShape, x: &[f32]) -> Answer {
+    match shape.mode() {
+        UpsampleMode::Nearest => nearest(shape, x),
+        UpsampleMode::Bilinear { align_corners } => bilinear(shape, align_corners, x),
+    }
+}
+
+fn nearest(shape: &UpsampleShape, x: &[f32]) -> Answer {
+    let (input, output) = (shape.input(), shape.output());
+    Answer::exact(output, |[n, c, h, w]| at(x, input, [n, c, h * input.h / output.h, w * input.w / output.w]))
+}
+
+fn bilinear(shape: &UpsampleShape, align_corners: bool, x: &[f32]) -> Answer {
+    let (input, output) = (shape.input(), shape.output());
+    // A weight of a row, one of a column, their product with the element, three additions. The weights are differences
+    // to one, so their errors are relative to one: hence the sum of all four neighbours, unweighted.
+    Answer::sums(output, 8, |[n, c, h, w]| {
+        let rows = neighbours(h, input.h, output.h, align_corners);
+        let cols = neighbours(w, input.w, output.w, align_corners);
+        let (mut value, mut magnitude) = (0.0, 0.0);
+        for (row, row_weight) in rows {
+            for (col, col_weight) in cols {
+                let v = at(x, input, [n, c, row, col]);
+                value += row_weight * col_weight * v;
+                magnitude += v.abs();
+            }
+        }
+        (value, magnitude)
+    })
+}
+
+/// The two inputs between which output `i` lies, and their weights. At the last input both are the same.
+fn neighbours(i: usize, inputs: usize, outputs: usize, align_corners: bool) -> [(usize, f64); 2] {
+    let position = if align_corners {
+        if outputs > 1 { i as f64 * (inputs - 1) as f64 / (outputs - 1) as f64 } else { 0.0 }
+    } else {
+        ((i as f64 + 0.5) * inputs as f64 / outputs as f64 - 0.5).max(0.0)
+    };
+    let before = (position.floor() as usize).min(inputs - 1);
+    let after = (before + 1).min(inputs - 1);
+    let weight = position - before as f64;
+    [(before, 1.0 - weight), (after, weight)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tilewise_kernels::Shape4;
+
+    fn row(x: &[f32], outputs: usize, mode: UpsampleMode) -> Vec<f64> {
+        let shape = UpsampleShape::new(Shape4::new(1, 1, 1, x.len()), [1, outputs], mode).unwrap();
+        upsample(&shape, x).value
+    }
+
+    #[test]
+    fn by_hand() {
+        let edges = UpsampleMode::Bilinear { align_corners: false };
+        let corners = UpsampleMode::Bilinear { align_corners: true };
+        assert_eq!(row(&[0.0, 4.0], 4, edges), [0.0, 1.0, 3.0, 4.0]);
+        assert_eq!(row(&[0.0, 4.0], 5, corners), [0.0, 1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(row(&[7.0, 4.0], 1, corners), [7.0]);
+        assert_eq!(row(&[1.0, 2.0, 3.0], 5, UpsampleMode::Nearest), [1.0, 1.0, 2.0, 2.0, 3.0]);
+    }
+}

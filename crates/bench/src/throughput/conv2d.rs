@@ -1,0 +1,153 @@
+//! Convolution + bias + ReLU, planned: weights packed beforehand, output and scratch memory reused.
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tilewise_kernels::{Activation, Conv2dAlgo, Conv2dPlan, Conv2dShape, Cpu, Scratch, Shape4, Tensor};
+
+use super::{Bench, Label, Options, Progress, Work, Workload, fill};
+use crate::compare::Target;
+use crate::error::{Error, Result};
+use crate::reference::{self, Answer};
+use crate::report::{Report, Row};
+use crate::suites::networks::Layer;
+
+/// Outputs that are compared with the reference, of each layer: beside the corners, chosen at random.
+const SAMPLES: usize = 256;
+
+/// A planned convolution with all its memory.
+pub struct ConvCall {
+    shape: Conv2dShape,
+    plan: Conv2dPlan,
+    scratch: Scratch,
+    x: Tensor,
+    weights: Tensor,
+    bias: Vec<f32>,
+    y: Tensor,
+}
+
+impl ConvCall {
+    /// Packs the weights and allocates everything. `algo`: `None` leaves the choice to the plan.
+    ///
+    /// # Errors
+    /// If the algorithm does not compute this shape, or memory runs out.
+    pub fn new(cpu: &Cpu, shape: &Conv2dShape, algo: Option<Conv2dAlgo>) -> tilewise_kernels::Result<Self> {
+        let mut x = Tensor::zeros(shape.input())?;
+        let mut weights = Tensor::zeros(shape.weights())?;
+        let mut bias = vec![0.0; shape.output().c];
+        fill(x.data_mut(), 1);
+        fill(weights.data_mut(), 2);
+        fill(&mut bias, 3);
+        let plan = Conv2dPlan::new(cpu, *shape, weights.data(), Some(&bias), Activation::Relu, algo)?;
+        let scratch = plan.scratch()?;
+        let y = Tensor::zeros(shape.output())?;
+        Ok(ConvCall { shape: *shape, plan, scratch, x, weights, bias, y })
+    }
+
+    /// The algorithm that the plan uses.
+    pub fn algo(&self) -> Conv2dAlgo {
+        self.plan.algo()
+    }
+}
+
+impl Workload for ConvCall {
+    fn call(&mut self) -> tilewise_kernels::Result<()> {
+        self.plan.run(self.x.view(), self.y.view_mut(), &mut self.scratch)
+    }
+
+    fn sample(&self) -> Option<(Target, Vec<f32>)> {
+        Some(sample(&self.shape, &self.x, &self.weights, &self.bias, &self.y))
+    }
+
+    fn work(&self) -> Work {
+        Work::Flops(2.0 * self.shape.macs())
+    }
+}
+
+/// The reference and `y = relu(conv(x) + bias)` at some positions.
+pub(super) fn sample(
+    shape: &Conv2dShape,
+    x: &Tensor,
+    weights: &Tensor,
+    bias: &[f32],
+    y: &Tensor,
+) -> (Target, Vec<f32>) {
+    let positions = sample_positions(shape.output());
+    let at = |&at: &[usize; 4]| reference::conv2d_at(shape, x.data(), weights.data(), Some(bias), at);
+    let (value, magnitude) = positions.iter().map(at).unzip();
+    let answer = Answer {
+        shape: Shape4::new(1, 1, 1, positions.len()),
+        value,
+        magnitude,
+        // A product is rounded once, then by at most as many additions as there are products (that of the bias
+        // included).
+        roundings: shape.depth() + 1,
+    };
+    let got = positions.iter().map(|&[n, o, i, j]| y.at(n, o, i, j)).collect();
+    (Target::rounded(answer).then(Activation::Relu), got)
+}
+
+/// The corners of the first and the last plane, and positions at random.
+pub(super) fn sample_positions(output: Shape4) -> Vec<[usize; 4]> {
+    let [n, c, h, w] = output.dims();
+    if output.dims().contains(&0) {
+        return Vec::new();
+    }
+    let planes = [[0, 0], [n - 1, c - 1]];
+    let corners = [[0, 0], [0, w - 1], [h - 1, 0], [h - 1, w - 1]];
+    let mut positions: Vec<_> =
+        planes.iter().flat_map(|&[n, c]| corners.iter().map(move |&[h, w]| [n, c, h, w])).collect();
+    let mut rng = StdRng::seed_from_u64(4);
+    let mut random = || output.dims().map(|extent| rng.random_range(0..extent));
+    positions.extend((0..SAMPLES).map(|_| random()));
+    positions
+}
+
+/// `256,56x56 -> 64 3x3 s2`, with the batch in front where there is one: `64 x 1,28x28 -> 32 3x3`.
+pub fn shape_text(shape: &Conv2dShape) -> String {
+    let (x, [r, s]) = (shape.input(), shape.kernel());
+    let batch = if x.n == 1 { String::new() } else { format!("{} x ", x.n) };
+    let stride = match shape.params().stride {
+        [1, 1] => String::new(),
+        [stride, _] => format!(" s{stride}"),
+    };
+    format!("{batch}{},{}x{} -> {} {r}x{s}{stride}", x.c, x.h, x.w, shape.output().c)
+}
+
+/// Measures every layer. With an algorithm asked for, layers that it does not compute are left out and named in the
+/// report's notes.
+///
+/// # Errors
+/// If no layer can be computed by the algorithm asked for, or memory or the instruction set is missing.
+pub fn conv2d(layers: &[Layer], options: Options, progress: Progress<'_>) -> Result<Report> {
+    let mut bench = Bench::new(options)?;
+    let fits = |layer: &&Layer| options.algo.is_none_or(|algo| algo.supports(&layer.shape));
+    let (chosen, left_out): (Vec<_>, Vec<_>) = layers.iter().partition(fits);
+    if let (Some(algo), true, Some(first)) = (options.algo, chosen.is_empty(), layers.first()) {
+        let (layer, shape) = (first.name.clone(), shape_text(&first.shape));
+        return Err(Error::NoLayerFits { algo: algo.name(), layer, shape });
+    }
+    let rows = bench.rows(
+        progress,
+        &chosen,
+        |layer| layer.name.clone(),
+        |bench, layer| row(bench, layer, options.algo),
+    )?;
+    let mut report = Report::new("Convolution + bias + ReLU", rows);
+    if let (Some(algo), false) = (options.algo, left_out.is_empty()) {
+        let names: Vec<_> = left_out.iter().map(|layer| layer.name.as_str()).collect();
+        report.notes.push(format!("Left out, as {algo} does not compute them: {}.", names.join(", ")));
+    }
+    Ok(report)
+}
+
+fn row(bench: &mut Bench, layer: &Layer, algo: Option<Conv2dAlgo>) -> Result<Row> {
+    let refused = |source| Error::Layer { layer: layer.name.clone(), source };
+    let call = ConvCall::new(&bench.cpu, &layer.shape, algo).map_err(refused)?;
+    let label = Label {
+        group: layer.network.clone(),
+        name: layer.name.clone(),
+        shape: shape_text(&layer.shape),
+        algo: call.algo().name().to_owned(),
+    };
+    bench.measure(label, call)
+}
