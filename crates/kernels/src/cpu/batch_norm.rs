@@ -1,8 +1,8 @@
 //! Batch normalisation (Ioffe and Szegedy, 2015): `y = gamma * (x - mean) / sqrt(var + eps) + beta`, per channel.
 //!
-//! At inference mean and variance are given; in training they are those of the batch: both in a second pass,
-//! from the distances to a first mean, so that nothing cancels. The factor `gamma / sqrt(var + eps)` is computed in f64 once
-//! per plane.
+//! At inference mean and variance are given; in training they are those of the batch: both in a second pass, from
+//! the distances to a first mean, so that nothing cancels. The factor `gamma / sqrt(var + eps)` is computed in f64,
+//! once per plane.
 
 use crate::cpu::sum::{Deviations, SquaresAround, Sum, Values};
 use crate::cpu::threads::SharedOut;
