@@ -8,8 +8,16 @@ use crate::check::{CheckReport, Row};
 /// One line for each operator, instruction set and algorithm, then what failed and what is not there yet.
 impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header =
-            ["operator", "ISA", "algorithm", "cases", "worst error", "tolerance", "error / tolerance", "result"];
+        let header = [
+            "operator",
+            "ISA",
+            "algorithm",
+            "cases",
+            "worst error",
+            "tolerance",
+            "error / tolerance",
+            "result",
+        ];
         let mut table = table(&header, 3);
         for row in &self.rows {
             table.add_row([
@@ -61,7 +69,10 @@ impl fmt::Display for Matrix<'_> {
             let cells = [operator.to_owned(), algo.to_owned(), cases].into_iter();
             table.add_row(cells.chain(isas.iter().map(cell)).collect::<Vec<_>>());
         }
-        writeln!(f, "{table}\n\nThe largest error of all cases as a multiple of what rounding may cause: right is up to 1, 0 is exact.")?;
+        writeln!(
+            f,
+            "{table}\n\nThe largest error of all cases as a multiple of what rounding may cause: right is up to 1, 0 is exact."
+        )?;
         write_rest(f, report)
     }
 }
@@ -124,7 +135,8 @@ mod tests {
     #[test]
     fn a_failure_is_shown_with_its_command() {
         let failure = Failure { case: "n1".into(), message: "3 of 9".into(), repro: "tilewise check".into() };
-        let report = CheckReport { rows: vec![row("avx2", vec![]), row("avx512", vec![failure])], not_yet: vec![] };
+        let report =
+            CheckReport { rows: vec![row("avx2", vec![]), row("avx512", vec![failure])], not_yet: vec![] };
         for text in [report.to_string(), Matrix(&report).to_string()] {
             assert!(text.contains("FAILED conv2d avx512 direct: n1: 3 of 9\n  tilewise check\n"), "{text}");
             assert!(text.contains("1 FAILED") && text.ends_with("1 of 14 runs FAILED.\n"), "{text}");
