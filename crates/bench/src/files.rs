@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
+use serde::Serialize;
+
 use crate::error::{Error, Result};
 
 /// Writes `bytes` to a temporary file beside `path` and renames it. What is no regular file (a pipe, `/dev/stdout`) is
@@ -15,6 +17,16 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let special = fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
     let written = if special { fs::write(path, bytes) } else { replace(path, bytes) };
     written.map_err(Error::write(path))
+}
+
+/// Writes a report as JSON, indented.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn write_json(path: &Path, report: &impl Serialize) -> Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(report).map_err(|e| Error::write(path)(e.into()))?;
+    bytes.push(b'\n');
+    write(path, &bytes)
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -12,6 +12,7 @@ pub mod plot;
 pub mod reference;
 pub mod report;
 pub mod suites;
+pub mod survey;
 pub mod team;
 pub mod throughput;
 pub mod timing;

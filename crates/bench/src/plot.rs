@@ -11,10 +11,10 @@ use crate::report::Report;
 const WIDTH: i32 = 960;
 const BAR: i32 = 15;
 const PITCH: i32 = 23;
-/// Room beside the bars: names on the left, values on the right, title and roof above, axis and its label below.
+/// Room beside the bars: names on the left, values on the right; title, networks and roof above; axis below.
 const LEFT: i32 = 150;
-const RIGHT: i32 = 116;
-const TOP: i32 = 84;
+const RIGHT: i32 = 150;
+const TOP: i32 = 112;
 const BOTTOM: i32 = 56;
 
 const INK: RGBColor = RGBColor(33, 37, 41);
@@ -23,7 +23,14 @@ const GRID: RGBColor = RGBColor(226, 229, 233);
 const ROOF: RGBColor = RGBColor(196, 43, 43);
 
 /// One for each network, in turn.
-const COLOURS: [RGBColor; 3] = [RGBColor(45, 108, 168), RGBColor(62, 142, 124), RGBColor(138, 103, 162)];
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(45, 108, 168),
+    RGBColor(62, 142, 124),
+    RGBColor(138, 103, 162),
+    RGBColor(186, 126, 44),
+    RGBColor(94, 112, 130),
+    RGBColor(176, 92, 120),
+];
 
 type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -57,26 +64,40 @@ fn draw(canvas: &Canvas<'_>, height: i32, report: &Report) -> Result<()> {
     }
     text(canvas, unit, ((LEFT + WIDTH - RIGHT) / 2, bottom + 28), 16, INK, HPos::Center)?;
 
-    let (mut colour, mut group) = (0, first.label.group.as_str());
+    let mut groups: Vec<&str> = Vec::new();
     for (row, y) in report.rows.iter().zip((top..).step_by(PITCH as usize)) {
-        if row.label.group != group {
-            (colour, group) = (colour + 1, &row.label.group);
-        }
+        let group = row.label.group.as_str();
+        let known = groups.iter().position(|&known| known == group);
+        let group = known.unwrap_or_else(|| {
+            groups.push(group);
+            groups.len() - 1
+        });
         let y = y + (PITCH - BAR) / 2;
-        let bar = [(LEFT, y), (x(row.rate.value()), y + BAR)];
-        rectangle(canvas, bar, COLOURS[colour % COLOURS.len()])?;
+        rectangle(canvas, [(LEFT, y), (x(row.rate.value()), y + BAR)], colour(group))?;
         text(canvas, &row.label.name, (LEFT - 8, y), 16, INK, HPos::Right)?;
-        let value = format!("{:.1}  ({:.0}%)", row.rate.value(), row.rate.percent());
-        // Right of the bar, and of the roof's line where the two would meet.
-        let from_line = x(row.rate.value()) - x(roof);
-        let at = if (-80..4).contains(&from_line) { x(roof) + 6 } else { x(row.rate.value()) + 6 };
-        text(canvas, &value, (at, y), 15, MUTED, HPos::Left)?;
+        let value = format!("{:.1}", row.rate.value());
+        text(canvas, &value, (WIDTH - RIGHT + 68, y), 15, INK, HPos::Right)?;
+        text(canvas, &format!("{:.0}%", row.rate.percent()), (WIDTH - 24, y), 15, MUTED, HPos::Right)?;
+    }
+    text(canvas, unit, (WIDTH - RIGHT + 68, top - 24), 15, INK, HPos::Right)?;
+    text(canvas, "of roof", (WIDTH - 24, top - 24), 15, MUTED, HPos::Right)?;
+
+    let mut at = LEFT;
+    for (i, group) in groups.iter().enumerate() {
+        rectangle(canvas, [(at, 55), (at + 11, 66)], colour(i))?;
+        text(canvas, group, (at + 17, 54), 15, MUTED, HPos::Left)?;
+        // Letters of 15 pixels' height are about 8 wide.
+        at += 36 + 8 * i32::try_from(group.len()).unwrap_or(0);
     }
 
     vertical(canvas, x(roof), top - 6, bottom, ROOF.stroke_width(2))?;
     let name = format!("{} {roof:.0} {unit}", first.rate.roof_name());
-    text(canvas, &name, (x(roof), top - 24), 15, ROOF, HPos::Center)?;
+    text(canvas, &name, (x(roof), top - 24), 15, ROOF, HPos::Right)?;
     canvas.present().map_err(|e| Error::Plot(e.to_string()))
+}
+
+fn colour(group: usize) -> RGBColor {
+    COLOURS[group % COLOURS.len()]
 }
 
 /// Round numbers from 0 to just past `highest`, 4 to 10 of them, and the end of the axis.

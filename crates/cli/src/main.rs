@@ -1,2 +1,109 @@
-//! x
-fn main() {}
+//! `tilewise`: parses, calls [`tilewise_bench`], prints. Exit code 0 only if all is well, 1 if a result is wrong, 2 if the
+//! request cannot be met.
+
+mod args;
+mod output;
+mod tour;
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tilewise_bench::report::Report;
+use tilewise_bench::suites::{networks, read_shapes};
+use tilewise_bench::survey::Survey;
+use tilewise_bench::{check, feature_maps::FeatureMaps, files, golden, plot, throughput};
+use tilewise_kernels::Cpu;
+
+use args::{Args, Bench, CheckArgs, Command, Conv2dArgs, FeatureMapsArgs, InfoArgs, OutputArgs};
+use output::{Progress, say, warn};
+
+/// Whether everything that was computed is right.
+type Outcome = Result<bool, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    let outcome = match Args::parse().command {
+        None => tour::run(),
+        Some(Command::Check(args)) => run_check(args),
+        Some(Command::Bench(args)) => run_bench(args),
+        Some(Command::FeatureMaps(args)) => run_feature_maps(&args),
+        Some(Command::Info(args)) => run_info(&args),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            warn(format_args!("tilewise: {error}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run_check(args: CheckArgs) -> Outcome {
+    let (options, golden, json) = (args.options()?, args.golden, args.json);
+    let progress = Progress::new();
+    let report = match golden.as_slice() {
+        [] => check::run(&options, &|done, total, case| progress.show(done, total, case)),
+        files => golden::run(files, &options, &|done, total, case| progress.show(done, total, case))?,
+    };
+    progress.clear();
+    say(&report)?;
+    if let Some(path) = json {
+        files::write_json(&path, &report)?;
+    }
+    Ok(report.passed())
+}
+
+fn run_bench(args: Bench) -> Outcome {
+    let progress = Progress::new();
+    let show = |done, total, name: &str| progress.show(done, total, name);
+    let (report, output) = match args {
+        Bench::Conv2d(args) => {
+            let Conv2dArgs { suite, shapes, algo, measure, output } = args;
+            let layers = match shapes {
+                Some(path) => read_shapes(&path)?,
+                None => networks::suite(&suite)?,
+            };
+            (throughput::conv2d(&layers, measure.options(algo), &show)?, output)
+        }
+        Bench::Gemm(args) => (throughput::gemm(args.measure.options(None), &show)?, args.output),
+        Bench::Pool(args) => (throughput::pool(args.measure.options(None), &show)?, args.output),
+        Bench::Relu(args) => (throughput::relu(args.measure.options(None), &show)?, args.output),
+    };
+    progress.clear();
+    publish(&report, &output)
+}
+
+/// Prints a bench report and writes the files asked for.
+fn publish(report: &Report, output: &OutputArgs) -> Outcome {
+    say(report)?;
+    if let Some(path) = &output.json {
+        files::write_json(path, report)?;
+    }
+    if let Some(path) = &output.plot {
+        files::write(path, plot::bars(report)?.as_bytes())?;
+    }
+    Ok(report.passed())
+}
+
+fn run_feature_maps(args: &FeatureMapsArgs) -> Outcome {
+    say(draw_feature_maps(args.image.as_deref(), &args.out)?)?;
+    Ok(true)
+}
+
+/// Writes the picture and says how its maps came about.
+fn draw_feature_maps(image: Option<&Path>, out: &Path) -> Result<String, Box<dyn Error>> {
+    let maps = FeatureMaps::new(&Cpu::new()?, image)?;
+    files::write(out, &maps.png(out)?)?;
+    Ok(format!("{maps}picture:       {}", out.display()))
+}
+
+fn run_info(args: &InfoArgs) -> Outcome {
+    let survey = Survey::new()?;
+    say(format_args!("tilewise {}\n{survey}", env!("CARGO_PKG_VERSION")))?;
+    if let Some(path) = &args.json {
+        files::write_json(path, &survey)?;
+    }
+    Ok(true)
+}

@@ -1,6 +1,6 @@
 //! What convolution, ReLU and pooling do to an image, to look at.
 //!
-//! Eight kernels of 3x3 (four that people designed to see edges, to blur and to sharpen, three of random numbers, as
+//! Eight kernels of 3x3 (five that people designed to see edges, to blur and to sharpen, three of random numbers, as
 //! every network starts with), then `max(x, 0)`, then the largest of every 2x2: the three steps of a convolutional
 //! network's layer, on the kernels of this project.
 
@@ -46,7 +46,7 @@ const POOL: usize = 2;
 const MAX_SIDE: u32 = 1024;
 
 /// The embedded digit that is shown where no image is given: a 5, with strokes in every direction.
-const DIGIT: usize = 5;
+const DIGIT: usize = 32;
 
 /// An image and what became of it.
 pub struct FeatureMaps {

@@ -108,9 +108,8 @@ fn pixel(image: &Tensor, h: usize, w: usize) -> [f32; 3] {
 /// -1 is blue, 0 white, 1 red.
 fn diverging(value: f32) -> [f32; 3] {
     let end = if value < 0.0 { NEGATIVE } else { POSITIVE };
-    // An all-zero map divides 0 by 0: `min` takes the number.
-    let t = value.abs().min(1.0);
-    let t = if t.is_nan() { 0.0 } else { t };
+    // An all-zero map divides 0 by 0.
+    let t = if value.is_nan() { 0.0 } else { value.abs().min(1.0) };
     end.map(|channel| 255.0 + (channel - 255.0) * t)
 }
 
@@ -123,12 +122,13 @@ struct Canvas(RgbImage);
 
 impl Canvas {
     fn set(&mut self, x: u32, y: u32, colour: Rgb<u8>) {
+        // What does not fit is cut off: a long file name in the title.
         if let Some(pixel) = self.0.get_pixel_mut_checked(x, y) {
             *pixel = colour;
         }
     }
 
-    /// `scale` pixels for each dot of the font; cut off at the edge of the picture.
+    /// `scale` pixels for each dot of the font.
     fn text(&mut self, text: &str, at: (u32, u32), scale: u32, colour: Rgb<u8>) {
         for (char, x) in text.chars().zip((at.0..).step_by((GLYPH * scale) as usize)) {
             let glyph = BASIC_LEGACY.get(char as usize).unwrap_or(&BASIC_LEGACY[usize::from(b'?')]);
@@ -144,13 +144,7 @@ impl Canvas {
 
     /// A frame, and in it `h` x `w` values, as large as fits: each pixel shows the mean of the values that it covers, or
     /// the one that covers it.
-    fn cell(
-        &mut self,
-        at: (u32, u32),
-        side: u32,
-        [h, w]: [usize; 2],
-        colour: impl Fn(usize, usize) -> [f32; 3],
-    ) {
+    fn cell(&mut self, at: (u32, u32), side: u32, [h, w]: [usize; 2], colour: impl Fn(usize, usize) -> [f32; 3]) {
         let fit = |extent: usize| ((side as usize * extent / h.max(w)) as u32).max(1);
         let (height, width) = (fit(h), fit(w));
         let origin = (at.0 + (side - width) / 2, at.1 + (side - height) / 2);
@@ -196,7 +190,7 @@ impl Canvas {
             let number = format!("{tap}");
             let width = number.len() as u32 * GLYPH * 2;
             let (row, column) = ((i / KERNEL) as u32, (i % KERNEL) as u32);
-            let x = at.0 + column * tap_side + (tap_side - width.min(tap_side)) / 2;
+            let x = at.0 + column * tap_side + tap_side.saturating_sub(width) / 2;
             let y = at.1 + row * tap_side + (tap_side - 2 * GLYPH) / 2;
             let dark = (tap / largest).abs() > 0.6;
             self.text(&number, (x, y), 2, if dark { PAPER } else { INK });
@@ -211,8 +205,7 @@ impl Canvas {
             (0..16).for_each(|dy| self.set(at.0 + dx, at.1 + dy, rgb(diverging(value))));
         }
         self.frame(at, (WIDTH, 16));
-        let words =
-            "negative - zero - positive; each column on its own scale. Numbers in a kernel: its weights";
+        let words = "negative, zero, positive; every column on a scale of its own. The numbers are weights (blur: /16, random: /10).";
         self.text(words, (at.0 + WIDTH + 16, at.1 + 4), 1, MUTED);
     }
 }

@@ -120,12 +120,12 @@ const NETWORKS: [Network; 6] = [
 ];
 
 /// The suite of every layer of every network.
-const ALL: &str = "networks";
+pub const ALL: &str = "networks";
 
-/// The suite of [`CORE_LAYERS`].
-const CORE: &str = "core";
+/// The suite of 18 layers, one for each kind of work.
+pub const CORE: &str = "core";
 
-/// Each kind of work once: deep and shallow, wide and narrow, 1x1 to 7x7, strided, batched.
+/// The layers of [`CORE`]: deep and shallow, wide and narrow, 1x1 to 7x7, strided, batched.
 const CORE_LAYERS: [&str; 18] = [
     "vgg3_2",
     "unet_mid",

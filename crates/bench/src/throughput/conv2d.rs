@@ -1,11 +1,10 @@
 //! Convolution + bias + ReLU, planned: weights packed beforehand, output and scratch memory reused.
 
-use indicatif::ProgressBar;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tilewise_kernels::{Activation, Conv2dAlgo, Conv2dPlan, Conv2dShape, Cpu, Scratch, Shape4, Tensor};
 
-use super::{Bench, Label, Options, Work, Workload, fill};
+use super::{Bench, Label, Options, Progress, Work, Workload, fill};
 use crate::compare::Target;
 use crate::error::{Error, Result};
 use crate::reference::{self, Answer};
@@ -119,7 +118,7 @@ pub fn shape_text(shape: &Conv2dShape) -> String {
 ///
 /// # Errors
 /// If no layer can be computed by the algorithm asked for, or memory or the instruction set is missing.
-pub fn conv2d(layers: &[Layer], options: Options, progress: &ProgressBar) -> Result<Report> {
+pub fn conv2d(layers: &[Layer], options: Options, progress: Progress<'_>) -> Result<Report> {
     let mut bench = Bench::new(options)?;
     let fits = |layer: &&Layer| options.algo.is_none_or(|algo| algo.supports(&layer.shape));
     let (chosen, left_out): (Vec<_>, Vec<_>) = layers.iter().partition(fits);

@@ -1,12 +1,11 @@
 //! The matrix product, as the fully connected layer `y = relu(x * w^T + b)` that is made of it, planned.
 
-use indicatif::ProgressBar;
 use tilewise_kernels::cpu::gemm::{MicrokernelProbe, probe_microkernel};
 use tilewise_kernels::{
     Activation, Conv2dParams, Conv2dShape, Cpu, Isa, LinearPlan, LinearShape, Scratch, Shape4, Tensor,
 };
 
-use super::{Bench, Label, Options, Work, Workload, conv2d, fill};
+use super::{Bench, Label, Options, Progress, Work, Workload, conv2d, fill};
 use crate::compare::Target;
 use crate::error::Result;
 use crate::report::Report;
@@ -128,7 +127,7 @@ const PRODUCTS: [Product; 10] = [
 ///
 /// # Errors
 /// If memory or the instruction set is missing.
-pub fn gemm(options: Options, progress: &ProgressBar) -> Result<Report> {
+pub fn gemm(options: Options, progress: Progress<'_>) -> Result<Report> {
     let mut bench = Bench::new(options)?;
     let microkernel = MicrokernelCall::new(bench.cpu.isa(), options.threads)?;
     let first = bench.measure(microkernel.label(), microkernel)?;

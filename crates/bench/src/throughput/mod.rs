@@ -1,7 +1,7 @@
 //! How fast the operators are, and whether what was timed is right.
 //!
 //! A [`Workload`] is an operator with its shape, inputs, output buffer and (where it has any) packed weights: all
-//! that is allocated is allocated before the clock starts. [`measure`] times it and compares its last output with the
+//! that is allocated is allocated before the clock starts. [`Bench::measure`] times it and compares its last output with the
 //! reference.
 //!
 //! What a rate is held against (the FMA peak, or the bandwidth of memory) is measured immediately before and after
@@ -15,7 +15,6 @@ mod relu;
 
 use std::time::Duration;
 
-use indicatif::ProgressBar;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tilewise_kernels::{Conv2dAlgo, Cpu, Isa, Tensor};
@@ -31,6 +30,9 @@ use crate::machine::{self, Machine, MemoryProbe};
 use crate::report::{Rate, Row};
 use crate::team::Team;
 use crate::timing::time;
+
+/// Called before each row with how many are done, how many there are, and the name of the next.
+pub type Progress<'a> = &'a dyn Fn(usize, usize, &str);
 
 /// How to measure.
 #[derive(Debug, Clone, Copy)]
@@ -153,21 +155,20 @@ impl Bench {
         })
     }
 
-    /// One row for each item, with its name under the progress bar.
+    /// One row for each item, announced by its name.
     fn rows<T>(
         &mut self,
-        progress: &ProgressBar,
+        progress: Progress<'_>,
         items: &[T],
         name: impl Fn(&T) -> String,
         mut row: impl FnMut(&mut Self, &T) -> Result<Row>,
     ) -> Result<Vec<Row>> {
-        progress.set_length(items.len() as u64);
         let mut rows = Vec::new();
-        for item in items {
-            progress.set_message(name(item));
+        for (done, item) in items.iter().enumerate() {
+            progress(done, items.len(), &name(item));
             rows.push(row(self, item)?);
-            progress.inc(1);
         }
+        progress(items.len(), items.len(), "");
         Ok(rows)
     }
 }

@@ -1,10 +1,9 @@
 //! Pooling, into an output that is already there. Memory is the limit: a byte of input is used for one or a few
 //! comparisons or additions.
 
-use indicatif::ProgressBar;
 use tilewise_kernels::{AvgPool2dParams, Cpu, MaxPool2dParams, PoolShape, Shape4, Tensor};
 
-use super::{Bench, Label, Options, Work, Workload, bytes, fill};
+use super::{Bench, Label, Options, Progress, Work, Workload, bytes, fill};
 use crate::compare::Target;
 use crate::error::Result;
 use crate::reference::{self, Answer};
@@ -131,7 +130,7 @@ const LAYERS: [Layer; 8] = [
 ///
 /// # Errors
 /// If memory or the instruction set is missing.
-pub fn pool(options: Options, progress: &ProgressBar) -> Result<Report> {
+pub fn pool(options: Options, progress: Progress<'_>) -> Result<Report> {
     let mut bench = Bench::new(options)?;
     let rows = bench.rows(
         progress,

@@ -1,14 +1,12 @@
 //! ReLU and the other activations, into an output that is already there. Memory is the limit of ReLU; arithmetic that of
 //! the activations made of exponentials.
 
-use indicatif::ProgressBar;
 use tilewise_kernels::{Activation, Cpu, Shape4, Tensor};
 
 use super::conv2d::sample_positions;
-use super::{Bench, Label, Options, Work, Workload, bytes, fill};
+use super::{Bench, Label, Options, Progress, Work, Workload, bytes, fill};
 use crate::compare::Target;
 use crate::error::Result;
-use crate::reference;
 use crate::report::Report;
 
 /// A pointwise function with its memory.
@@ -38,11 +36,13 @@ impl Workload for ActivationCall {
 
     fn sample(&self) -> Option<(Target, Vec<f32>)> {
         let positions = sample_positions(self.y.shape());
-        let at =
-            |t: &Tensor| -> Vec<f32> { positions.iter().map(|&[n, c, h, w]| t.at(n, c, h, w)).collect() };
-        let shape = Shape4::new(1, 1, 1, positions.len());
-        let target = Target::rounded(reference::activation(shape, self.activation, &at(&self.x)));
-        Some((target, at(&self.y)))
+        let at = |t: &Tensor| -> Vec<f32> { positions.iter().map(|&[n, c, h, w]| t.at(n, c, h, w)).collect() };
+        let exact = Target {
+            shape: Shape4::new(1, 1, 1, positions.len()),
+            value: at(&self.x).into_iter().map(f64::from).collect(),
+            tolerance: vec![0.0; positions.len()],
+        };
+        Some((exact.then(self.activation), at(&self.y)))
     }
 
     fn work(&self) -> Work {
@@ -61,30 +61,24 @@ const SIZES: [(&str, Shape4); 3] = [
 ///
 /// # Errors
 /// If memory or the instruction set is missing.
-pub fn relu(options: Options, progress: &ProgressBar) -> Result<Report> {
-    let others =
-        Activation::ALL.into_iter().filter(|f| !matches!(f, Activation::Relu | Activation::Identity));
+pub fn relu(options: Options, progress: Progress<'_>) -> Result<Report> {
+    let others = Activation::ALL.into_iter().filter(|f| !matches!(f, Activation::Relu | Activation::Identity));
     let maps: Vec<_> = SIZES
         .iter()
         .map(|&(name, shape)| (Activation::Relu, name, shape))
         .chain(others.map(|f| (f, SIZES[1].0, SIZES[1].1)))
         .collect();
     let mut bench = Bench::new(options)?;
-    let rows = bench.rows(
-        progress,
-        &maps,
-        |map| format!("{} {}", map.0.name(), map.1),
-        |bench, map| {
-            let (activation, name, shape) = *map;
-            let label = Label {
-                group: activation.name().to_owned(),
-                name: format!("{}_{name}", activation.name()),
-                shape: format!("{} x {},{}x{}", shape.n, shape.c, shape.h, shape.w),
-                algo: activation.name().to_owned(),
-            };
-            bench.measure(label, ActivationCall::new(&bench.cpu, activation, shape)?)
-        },
-    )?;
+    let rows = bench.rows(progress, &maps, |map| format!("{} {}", map.0.name(), map.1), |bench, map| {
+        let (activation, name, shape) = *map;
+        let label = Label {
+            group: activation.name().to_owned(),
+            name: format!("{}_{name}", activation.name()),
+            shape: format!("{} x {},{}x{}", shape.n, shape.c, shape.h, shape.w),
+            algo: activation.name().to_owned(),
+        };
+        bench.measure(label, ActivationCall::new(&bench.cpu, activation, shape)?)
+    })?;
     let mut report = Report::new("Activations", rows);
     report.notes.push(super::CACHE_NOTE.into());
     Ok(report)

@@ -1,10 +1,11 @@
-//! What was measured, as a table for people and as JSON for programs.
+//! The report of a bench.
 
 use std::fmt;
 
-use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
+use comfy_table::Table;
 use serde::{Serialize, Serializer};
 
+use super::table;
 use crate::throughput::{Label, Work};
 use crate::timing::Timing;
 
@@ -197,14 +198,8 @@ impl Report {
             Rate::Compute { .. } => "% of peak",
             Rate::Memory { .. } => "% of bandwidth",
         });
-        let mut table = Table::new();
-        table.load_style(ASCII_MARKDOWN);
-        table.set_header(["network", "layer", "shape", "algorithm", "ms", unit, roof, "rel. L2 error"]);
-        for column in 4..8 {
-            if let Some(column) = table.column_mut(column) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
+        let header = ["network", "layer", "shape", "algorithm", "ms", unit, roof, "rel. L2 error"];
+        let mut table = table(&header, 4);
         let mut group = "";
         for row in &self.rows {
             let Label { group: own, name, shape, algo } = &row.label;
