@@ -32,6 +32,12 @@ pub fn growth(roundings: usize) -> f64 {
     UNIT * n.min(8.0 * n.sqrt())
 }
 
+/// How far off a sum of terms of this `magnitude` may be. Zero roundings are zero error; after any, a result below the
+/// normal range may have been flushed to zero.
+fn tolerance(roundings: usize, magnitude: f64) -> f64 {
+    if roundings == 0 { 0.0 } else { growth(roundings) * magnitude + f64::from(f32::MIN_POSITIVE) }
+}
+
 /// What a result must be, and how far off it may be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
@@ -49,13 +55,7 @@ impl Target {
     /// The oracle's answer, with the tolerance that its roundings and magnitudes give.
     pub fn rounded(answer: Answer) -> Self {
         let Answer { shape, value, magnitude, roundings } = answer;
-        let growth = growth(roundings);
-        let tolerance = if roundings == 0 {
-            vec![0.0; value.len()]
-        } else {
-            // Results below the normal range may be flushed to zero.
-            magnitude.iter().map(|m| growth * m + f64::from(f32::MIN_POSITIVE)).collect()
-        };
+        let tolerance = magnitude.iter().map(|&m| tolerance(roundings, m)).collect();
         Target { shape, value, magnitude, tolerance }
     }
 
@@ -68,16 +68,14 @@ impl Target {
     /// The target after a pointwise function, fused or not: errors grow with its steepest slope, and its own roundings
     /// join them.
     pub fn then(self, f: Activation) -> Self {
-        let answer_growth = growth(reference::activation_roundings(f));
-        let slope = steepest_slope(f);
+        let (slope, roundings) = (steepest_slope(f), reference::activation_roundings(f));
         let (value, tolerance) = self
             .value
             .iter()
             .zip(&self.tolerance)
-            .map(|(&z, &tolerance)| {
+            .map(|(&z, &before)| {
                 let (value, magnitude) = reference::activation_at(f, z);
-                let own = if answer_growth == 0.0 { 0.0 } else { answer_growth * magnitude };
-                (value, slope * tolerance + own)
+                (value, slope * before + tolerance(roundings, magnitude))
             })
             .unzip();
         let magnitude = self.magnitude.iter().map(|m| slope * m).collect();

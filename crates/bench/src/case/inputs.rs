@@ -72,6 +72,15 @@ impl Problem {
         list.into_iter().map(|(name, shape)| Operand { name: name.to_owned(), shape }).collect()
     }
 
+    /// How many of the inputs are data, in front of the weights and statistics.
+    pub fn data_inputs(&self) -> usize {
+        match self {
+            Problem::Concat { parts } => parts.len(),
+            Problem::Add { .. } | Problem::BceWithLogits { .. } | Problem::Mse { .. } => 2,
+            _ => 1,
+        }
+    }
+
     /// What the problem gives: `y` and, where batch normalisation tracks statistics, their new values. A loss is
     /// `1x1x1x1`.
     pub fn outputs(&self) -> Vec<Operand> {

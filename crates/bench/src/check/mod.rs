@@ -4,6 +4,7 @@
 //! algorithm that supports it; [`crate::compare`] judges. The cases are data: [`crate::suites::check`].
 
 pub mod kernels;
+pub mod laws;
 pub mod oracle;
 mod report;
 

@@ -1,0 +1,171 @@
+//! After the first run nothing is allocated: counted by the allocator itself, on one thread.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use tilewise_bench::check::laws;
+use tilewise_kernels::{
+    Activation, AvgPool2dParams, Axis, BatchNorm, Conv2dAlgo, Conv2dParams, Conv2dPlan, Conv2dShape,
+    ConvTranspose2dParams, ConvTranspose2dPlan, ConvTranspose2dShape, LinearPlan, LinearShape,
+    MaxPool2dParams, Padding, Result, RunningStats, Shape4, Tensor, UpsampleMode,
+};
+
+/// The system's allocator, counting the calls of each thread.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that is being torn down has nothing left to count with.
+    let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
+}
+
+// SAFETY: every call is handed to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are those that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, p: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(p, layout, new_size) }
+    }
+
+    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(p, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Runs `f` once to warm it up, then twice more, and expects no allocation from those.
+fn allocates_nothing(what: &str, mut f: impl FnMut() -> Result<()>) {
+    f().unwrap();
+    let before = ALLOCATIONS.get();
+    f().unwrap();
+    f().unwrap();
+    assert_eq!(ALLOCATIONS.get() - before, 0, "{what} allocates");
+}
+
+fn tensor(n: usize, c: usize, h: usize, w: usize) -> Tensor {
+    Tensor::from_fn(Shape4::new(n, c, h, w), |[n, c, h, w]| ((n + 3 * c + 5 * h + 7 * w) % 11) as f32 - 5.0)
+        .unwrap()
+}
+
+#[test]
+fn the_counter_counts() {
+    let before = ALLOCATIONS.get();
+    drop(std::hint::black_box(vec![0u8; 100]));
+    assert_eq!(ALLOCATIONS.get() - before, 1);
+}
+
+#[test]
+fn plans_allocate_nothing() {
+    for cpu in laws::devices().map(|cpu| cpu.threads(1)) {
+        let isa = cpu.isa();
+        for (c, o, k, params) in [
+            (9, 20, 3, Conv2dParams::default().padding(1)),
+            (9, 20, 1, Conv2dParams::default()),
+            (8, 16, 3, Conv2dParams::default().padding(1).groups(8).stride(2)),
+        ] {
+            let x = tensor(2, c, 13, 17);
+            let shape = Conv2dShape::new(x.shape(), o, [k, k], params).unwrap();
+            let w = vec![0.5; shape.weights().dims().iter().product()];
+            for algo in Conv2dAlgo::ALL.into_iter().filter(|a| a.supports(&shape)) {
+                let bias = vec![1.0; o];
+                let plan =
+                    Conv2dPlan::new(&cpu, shape, &w, Some(&bias), Activation::Gelu, Some(algo)).unwrap();
+                let (mut y, mut scratch) = (Tensor::zeros(shape.output()).unwrap(), plan.scratch().unwrap());
+                allocates_nothing(&format!("conv2d by {algo} on {isa}"), || {
+                    plan.run(x.view(), y.view_mut(), &mut scratch)
+                });
+            }
+        }
+        let x = tensor(2, 9, 7, 8);
+        let params = ConvTranspose2dParams::default().stride(2).padding(1);
+        let shape = ConvTranspose2dShape::new(x.shape(), 5, [3, 3], params).unwrap();
+        let plan = ConvTranspose2dPlan::new(&cpu, shape, &[0.5; 9 * 5 * 9], None, Activation::Relu).unwrap();
+        let (mut y, mut scratch) = (Tensor::zeros(shape.output()).unwrap(), plan.scratch().unwrap());
+        allocates_nothing(&format!("conv_transpose2d on {isa}"), || {
+            plan.run(x.view(), y.view_mut(), &mut scratch)
+        });
+
+        let shape = LinearShape::new(x.shape(), 21).unwrap();
+        let w = vec![0.5; 21 * shape.in_features()];
+        let plan = LinearPlan::new(&cpu, shape, &w, None, Activation::Tanh).unwrap();
+        let (mut y, mut scratch) = (Tensor::zeros(shape.output()).unwrap(), plan.scratch().unwrap());
+        allocates_nothing(&format!("linear on {isa}"), || plan.run(x.view(), y.view_mut(), &mut scratch));
+    }
+}
+
+#[test]
+fn calls_into_given_memory_allocate_nothing() {
+    for cpu in laws::devices().map(|cpu| cpu.threads(1)) {
+        let isa = cpu.isa();
+        let check =
+            |what: &str, f: &mut dyn FnMut() -> Result<()>| allocates_nothing(&format!("{what} on {isa}"), f);
+        let (x, mut same) = (tensor(2, 6, 12, 18), tensor(2, 6, 12, 18));
+        let mut halves = tensor(2, 6, 6, 9);
+        let mut means = tensor(2, 6, 1, 1);
+        let mut double = tensor(2, 12, 12, 18);
+        let mut framed = tensor(2, 6, 14, 20);
+        check("max_pool2d", &mut || {
+            cpu.max_pool2d_into(x.view(), MaxPool2dParams::new(2), halves.view_mut())
+        });
+        let overlapping = MaxPool2dParams::new(3).stride(2).padding(1);
+        check("max_pool2d overlapping", &mut || {
+            cpu.max_pool2d_into(x.view(), overlapping, halves.view_mut())
+        });
+        check("avg_pool2d", &mut || {
+            cpu.avg_pool2d_into(x.view(), AvgPool2dParams::new(2), halves.view_mut())
+        });
+        let overlapping = AvgPool2dParams::new(3).stride(2).padding(1);
+        check("avg_pool2d overlapping", &mut || {
+            cpu.avg_pool2d_into(x.view(), overlapping, halves.view_mut())
+        });
+        check("global_avg_pool", &mut || cpu.global_avg_pool_into(x.view(), means.view_mut()));
+        for f in Activation::ALL {
+            check(f.name(), &mut || cpu.activation_into(x.view(), f, same.view_mut()));
+        }
+        for axis in Axis::ALL {
+            check(&format!("softmax over {axis:?}"), &mut || {
+                cpu.softmax_into(x.view(), axis, same.view_mut())
+            });
+        }
+        let (ones, zeros) = ([1.0; 6], [0.0; 6]);
+        let norm = BatchNorm { gamma: &ones, beta: &zeros, eps: 1e-5 };
+        check("batch_norm", &mut || cpu.batch_norm_into(x.view(), norm, &zeros, &ones, same.view_mut()));
+        let (mut mean, mut var) = ([0.0; 6], [1.0; 6]);
+        check("batch_norm_train", &mut || {
+            let running = RunningStats { mean: &mut mean, var: &mut var, momentum: 0.1 };
+            cpu.batch_norm_train_into(x.view(), norm, Some(running), same.view_mut())
+        });
+        for mode in [UpsampleMode::Nearest, UpsampleMode::Bilinear { align_corners: false }] {
+            check(&format!("upsample {mode:?}"), &mut || {
+                cpu.upsample_into(halves.view(), mode, same.view_mut())
+            });
+        }
+        check("concat", &mut || cpu.concat_into(&[x.view(), x.view()], double.view_mut()));
+        check("add", &mut || cpu.add_into(x.view(), x.view(), same.view_mut()));
+        let frame = Padding::from(1);
+        check("pad", &mut || cpu.pad_into(x.view(), frame, 0.0, framed.view_mut()));
+        check("crop", &mut || cpu.crop_into(framed.view(), frame, same.view_mut()));
+        check("mse", &mut || cpu.mse(&x, &x).map(drop));
+        check("bce_with_logits", &mut || cpu.bce_with_logits(&x, &x).map(drop));
+        let labels = [1; 2 * 12 * 18];
+        check("cross_entropy", &mut || cpu.cross_entropy(&x, &labels).map(drop));
+    }
+}
