@@ -1,10 +1,12 @@
 //! What decides whether tilewise is right, and how fast it is: the naive reference, the checks, the benchmarks.
 
 pub mod case;
+pub mod check;
 pub mod compare;
 pub mod error;
 pub mod feature_maps;
 pub mod files;
+pub mod golden;
 pub mod machine;
 pub mod plot;
 pub mod reference;

@@ -129,7 +129,9 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_reach_the_end() {
-        for (highest, count, last) in [(117.0, 6, 100.0), (40.0, 5, 40.0), (9.99, 5, 8.0), (0.7, 8, 0.7), (434.0, 5, 400.0)] {
+        for (highest, count, last) in
+            [(117.0, 6, 100.0), (40.0, 5, 40.0), (9.99, 5, 8.0), (0.7, 8, 0.7), (434.0, 5, 400.0)]
+        {
             let (ticks, end) = axis(highest);
             assert_eq!((ticks.len(), ticks.first()), (count, Some(&0.0)), "{highest}: {ticks:?}");
             assert!((ticks[ticks.len() - 1] - last).abs() < 1e-9 && end >= highest, "{highest}: {ticks:?}");

@@ -8,7 +8,7 @@ mod picture;
 
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use image::imageops::FilterType;
 use rand::rngs::StdRng;
@@ -123,17 +123,17 @@ fn write_sizes(
     padding: Option<usize>,
 ) -> fmt::Result {
     let padding = padding.map_or(String::new(), |p| format!(" + 2*{p}"));
-    let formula =
-        |i: usize| format!("floor(({}{padding} - {window})/{stride}) + 1 = {}", from[i], to[i]);
+    let formula = |i: usize| format!("floor(({}{padding} - {window})/{stride}) + 1 = {}", from[i], to[i]);
     match from[0] == from[1] {
         true => write!(f, "{}", formula(0)),
         false => write!(f, "height {}, width {}", formula(0), formula(1)),
     }
 }
 
-/// Multiples of 0.1 between -1 and 1, the same in every run.
+/// Multiples of 0.1 between -1 and 1, the same in every run. The seed is one whose kernels sum to about 0, as those of a
+/// fresh network do on average: ReLU leaves about half of their maps.
 fn random_kernels() -> impl Iterator<Item = Kernel> {
-    let mut rng = StdRng::seed_from_u64(7);
+    let mut rng = StdRng::seed_from_u64(86);
     RANDOM.into_iter().map(move |name| {
         let taps = std::array::from_fn(|_| rng.random_range(-9..=9i8).into());
         Kernel { name, taps, divisor: 10.0 }

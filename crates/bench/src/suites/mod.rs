@@ -1,5 +1,6 @@
 //! Shapes as data: what is checked and what is timed.
 
+pub mod check;
 pub mod networks;
 mod shapes_file;
 

@@ -2,9 +2,7 @@
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tilewise_kernels::{
-    Activation, Conv2dAlgo, Conv2dPlan, Conv2dShape, Cpu, Scratch, Shape4, Tensor,
-};
+use tilewise_kernels::{Activation, Conv2dAlgo, Conv2dPlan, Conv2dShape, Cpu, Scratch, Shape4, Tensor};
 
 use super::{Bench, Label, Options, Progress, Work, Workload, fill};
 use crate::compare::Target;
@@ -128,9 +126,12 @@ pub fn conv2d(layers: &[Layer], options: Options, progress: Progress<'_>) -> Res
         let (layer, shape) = (first.name.clone(), shape_text(&first.shape));
         return Err(Error::NoLayerFits { algo: algo.name(), layer, shape });
     }
-    let rows = bench.rows(progress, &chosen, |layer| layer.name.clone(), |bench, layer| {
-        row(bench, layer, options.algo)
-    })?;
+    let rows = bench.rows(
+        progress,
+        &chosen,
+        |layer| layer.name.clone(),
+        |bench, layer| row(bench, layer, options.algo),
+    )?;
     let mut report = Report::new("Convolution + bias + ReLU", rows);
     if let (Some(algo), false) = (options.algo, left_out.is_empty()) {
         let names: Vec<_> = left_out.iter().map(|layer| layer.name.as_str()).collect();

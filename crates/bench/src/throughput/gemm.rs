@@ -107,10 +107,10 @@ impl Workload for MicrokernelCall {
 }
 
 /// A product of `m x k` and `k x n`: `[m, k, n]`, where it comes from, and its name.
-type Product = (&'static str, &'static str, [usize; 3]);
+pub type Product = (&'static str, &'static str, [usize; 3]);
 
 /// Square products, and the fully connected layers of networks, `m` being the batch.
-const PRODUCTS: [Product; 10] = [
+pub const PRODUCTS: [Product; 10] = [
     ("square", "gemm_128", [128, 128, 128]),
     ("square", "gemm_256", [256, 256, 256]),
     ("square", "gemm_512", [512, 512, 512]),
@@ -131,16 +131,21 @@ pub fn gemm(options: Options, progress: Progress<'_>) -> Result<Report> {
     let mut bench = Bench::new(options)?;
     let microkernel = MicrokernelCall::new(bench.cpu.isa(), options.threads)?;
     let first = bench.measure(microkernel.label(), microkernel)?;
-    let rows = bench.rows(progress, &PRODUCTS, |(_, name, _)| name.to_string(), |bench, &(group, name, size)| {
-        let [m, k, n] = size;
-        let label = Label {
-            group: group.to_owned(),
-            name: name.to_owned(),
-            shape: format!("{m}x{k} * {k}x{n}"),
-            algo: "gemm".to_owned(),
-        };
-        bench.measure(label, GemmCall::new(&bench.cpu, size)?)
-    })?;
+    let rows = bench.rows(
+        progress,
+        &PRODUCTS,
+        |(_, name, _)| name.to_string(),
+        |bench, &(group, name, size)| {
+            let [m, k, n] = size;
+            let label = Label {
+                group: group.to_owned(),
+                name: name.to_owned(),
+                shape: format!("{m}x{k} * {k}x{n}"),
+                algo: "gemm".to_owned(),
+            };
+            bench.measure(label, GemmCall::new(&bench.cpu, size)?)
+        },
+    )?;
     let mut report = Report::new("Matrix product + bias + ReLU", [vec![first], rows].concat());
     report.notes.push(
         "A batch of 1 reads every weight for two FLOPs: the bandwidth of memory is its limit, not the FMA peak.".into(),

@@ -98,9 +98,10 @@ impl Workload for PoolCall {
 }
 
 /// Where a pooling comes from, its name, itself, and its input.
-type Layer = (&'static str, &'static str, Pooling, Shape4);
+pub type PoolLayer = (&'static str, &'static str, Pooling, Shape4);
 
-const LAYERS: [Layer; 8] = [
+/// One pooling of each kind, from layers that fit a core's cache to one that fits none.
+pub const POOLINGS: [PoolLayer; 8] = [
     ("VGG-16", "vgg_pool1", Pooling::Max(MaxPool2dParams::new(2)), Shape4::new(1, 64, 224, 224)),
     ("VGG-16", "vgg_pool4", Pooling::Max(MaxPool2dParams::new(2)), Shape4::new(1, 512, 28, 28)),
     (
@@ -132,16 +133,21 @@ const LAYERS: [Layer; 8] = [
 /// If memory or the instruction set is missing.
 pub fn pool(options: Options, progress: Progress<'_>) -> Result<Report> {
     let mut bench = Bench::new(options)?;
-    let rows = bench.rows(progress, &LAYERS, |layer| layer.1.to_owned(), |bench, layer| {
-        let (group, name, pooling, input) = *layer;
-        let label = Label {
-            group: group.to_owned(),
-            name: name.to_owned(),
-            shape: format!("{} x {},{}x{}{}", input.n, input.c, input.h, input.w, pooling.window()),
-            algo: pooling.name().to_owned(),
-        };
-        bench.measure(label, PoolCall::new(&bench.cpu, pooling, input)?)
-    })?;
+    let rows = bench.rows(
+        progress,
+        &POOLINGS,
+        |layer| layer.1.to_owned(),
+        |bench, layer| {
+            let (group, name, pooling, input) = *layer;
+            let label = Label {
+                group: group.to_owned(),
+                name: name.to_owned(),
+                shape: format!("{} x {},{}x{}{}", input.n, input.c, input.h, input.w, pooling.window()),
+                algo: pooling.name().to_owned(),
+            };
+            bench.measure(label, PoolCall::new(&bench.cpu, pooling, input)?)
+        },
+    )?;
     let mut report = Report::new("Pooling", rows);
     report.notes.push(super::CACHE_NOTE.into());
     Ok(report)
