@@ -30,6 +30,28 @@ const OWNERS: [(&[&str], &str); 3] = [
     (&["wide::"], "simd"),
 ];
 
+/// What stands in `cpu/` beside the operators.
+const MACHINERY: [&str; 5] = ["gemm", "mod", "scratch", "sum", "threads"];
+
+#[test]
+fn every_operator_has_its_file_in_every_room() {
+    let stems = |room: &str| -> BTreeSet<String> {
+        let entries = fs::read_dir(root().join(room)).unwrap();
+        entries.map(|e| e.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect()
+    };
+    let mut operators = stems("crates/kernels/src/cpu");
+    operators.retain(|stem| !MACHINERY.contains(&stem.as_str()));
+    assert!(operators.contains("conv2d"), "this is not the room of the operators: {operators:?}");
+
+    let mut reference = stems("crates/bench/src/reference");
+    reference.remove("mod");
+    assert_eq!(reference, operators, "the reference judges what the kernels compute, no more and no less");
+
+    let tests = stems("tests");
+    let untested: Vec<_> = operators.difference(&tests).collect();
+    assert!(untested.is_empty(), "no tests/<operator>.rs: {untested:?}");
+}
+
 #[test]
 fn crates_depend_on_those_below_them() {
     for (name, may) in CRATES {

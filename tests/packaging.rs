@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use tempfile::TempDir;
+
 /// Prints the instruction set, and a sum that tells whether it was used: with `e = 2^-12`,
 /// `-(1 + 2e) * 1 + (1 + e) * (1 + e)` is `e^2` where product and sum are fused (AVX2 and AVX-512, both with FMA);
 /// where the product is rounded before the sum (SSE2), `e^2` is lost and 0 remains.
@@ -33,21 +35,19 @@ fn main() -> Result<(), tilewise_kernels::Error> {
 
 #[test]
 fn a_project_outside_the_workspace_gets_the_best_instructions_at_default_flags() {
-    let dir = tempfile::tempdir().unwrap();
-    let manifest = format!(
-        "[package]\nname = \"stranger\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
-         [dependencies]\ntilewise-kernels = {{ path = {:?} }}\n\n[workspace]\n",
-        root().join("crates/kernels")
-    );
-    fs::create_dir(dir.path().join("src")).unwrap();
-    fs::write(dir.path().join("Cargo.toml"), manifest).unwrap();
-    fs::write(dir.path().join("src/main.rs"), STRANGER).unwrap();
-    // The same versions as here: nothing to resolve, and nothing to fetch where this workspace was built.
-    fs::copy(root().join("Cargo.lock"), dir.path().join("Cargo.lock")).unwrap();
-
-    let out = cargo(dir.path(), &["run", "--quiet"]);
+    let out = cargo(stranger("stranger", STRANGER).path(), &["run", "--quiet"]);
     let (isa, fused) = best_of_this_machine();
     let expected = format!("{isa} fused={fused} [45.0, 54.0, 81.0, 90.0]");
+    assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), expected);
+}
+
+#[test]
+fn the_example_of_the_readme_prints_what_it_says() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let code = readme.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let print = code.lines().find(|line| line.contains("println!")).unwrap();
+    let (_, expected) = print.split_once("// ").unwrap();
+    let out = cargo(stranger("readme", code).path(), &["run", "--quiet"]);
     assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), expected);
 }
 
@@ -60,6 +60,23 @@ fn the_package_builds_from_its_own_tarball() {
     }
     // Unpacks the tarball and compiles what was in it. A dirty tree is packed as it stands.
     cargo(&root(), &["package", "-p", "tilewise-kernels", "--locked", "--allow-dirty"]);
+}
+
+/// A project of one file, in a folder of its own, that links the kernels by path. Names differ, as the target folder
+/// is shared.
+fn stranger(name: &str, main: &str) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = format!(
+        "[package]\nname = {name:?}\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
+         [dependencies]\ntilewise-kernels = {{ path = {:?} }}\n\n[workspace]\n",
+        root().join("crates/kernels")
+    );
+    fs::create_dir(dir.path().join("src")).unwrap();
+    fs::write(dir.path().join("Cargo.toml"), manifest).unwrap();
+    fs::write(dir.path().join("src/main.rs"), main).unwrap();
+    // The same versions as here: nothing to resolve, and nothing to fetch where this workspace was built.
+    fs::copy(root().join("Cargo.lock"), dir.path().join("Cargo.lock")).unwrap();
+    dir
 }
 
 /// What a project at default flags should get here, asked of the processor and not of the kernels.

@@ -1,16 +1,33 @@
 #!/usr/bin/env bash
-# AddressSanitizer over the tests of the kernels: their own, and the property tests that drive them from outside.
-# Examples in the documentation are left out: they are compiled apart, without the sanitizer.
+# AddressSanitizer over the kernels: their unit tests, the property tests that drive them from outside, and
+# `tilewise check`, on every instruction set of this machine. Examples in the documentation are left out: they are
+# compiled apart, without the sanitizer.
 #
-# usage: tools/asan.sh [FILTER]       FILTER: only tests whose name contains it
+# usage: tools/asan.sh
 # Needs: rustup toolchain install nightly
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# With --target, build scripts and procedural macros stay without the sanitizer.
-target=x86_64-unknown-linux-gnu
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/asan"
 export RUSTFLAGS=-Zsanitizer=address
+# The thread pool lives until the process ends; that is no leak of the kernels.
 export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=0}"
+# With a target named, build scripts and procedural macros stay without the sanitizer.
+build=(--locked --target x86_64-unknown-linux-gnu)
 
-cargo +nightly test --locked --target "$target" -p tilewise-kernels --lib -- "$@"
+echo "=== The unit tests of the kernels"
+cargo +nightly test "${build[@]}" -p tilewise-kernels --lib
+
+echo "=== The property tests"
+tests=()
+for file in tests/*.rs; do
+    stem=$(basename "$file" .rs)
+    case $stem in
+        layering | packaging) ;; # read sources and start cargo: nothing of theirs runs in a kernel
+        *) tests+=(--test "$stem") ;;
+    esac
+done
+cargo +nightly test "${build[@]}" -p tilewise-bench "${tests[@]}"
+
+echo "=== tilewise check"
+cargo +nightly run "${build[@]}" -p tilewise-cli -- check

@@ -39,6 +39,8 @@ pub struct Target {
     pub shape: Shape4,
     /// The right values, NCHW.
     pub value: Vec<f64>,
+    /// Per element, the sum of the absolute values of the terms behind it.
+    pub magnitude: Vec<f64>,
     /// The largest error allowed per element; 0 asks for the value rounded to f32.
     pub tolerance: Vec<f64>,
 }
@@ -54,16 +56,13 @@ impl Target {
             // Results below the normal range may be flushed to zero.
             magnitude.iter().map(|m| growth * m + f64::from(f32::MIN_POSITIVE)).collect()
         };
-        Target { shape, value, tolerance }
+        Target { shape, value, magnitude, tolerance }
     }
 
     /// As [`Target::rounded`], but for terms that are all integers: equality, if no sum can leave the exact range.
     pub fn integers(answer: Answer) -> Self {
-        if answer.magnitude.iter().all(|&m| m <= EXACT_INTEGERS) {
-            Target { tolerance: vec![0.0; answer.value.len()], value: answer.value, shape: answer.shape }
-        } else {
-            Self::rounded(answer)
-        }
+        let exact = answer.magnitude.iter().all(|&m| m <= EXACT_INTEGERS);
+        Self::rounded(if exact { Answer { roundings: 0, ..answer } } else { answer })
     }
 
     /// The target after a pointwise function, fused or not: errors grow with its steepest slope, and its own roundings
@@ -81,25 +80,22 @@ impl Target {
                 (value, slope * tolerance + own)
             })
             .unzip();
-        Target { value, tolerance, ..self }
+        let magnitude = self.magnitude.iter().map(|m| slope * m).collect();
+        Target { value, magnitude, tolerance, shape: self.shape }
     }
 
-    /// The same with the values of another source, which are themselves rounded `roundings` times.
+    /// The same with the values of another source, for which every term was rounded `roundings` times, in the inputs or
+    /// in the result. Equality stays equality.
     ///
     /// `None` if there are not as many values.
     pub fn with_values(self, values: &[f32], roundings: usize) -> Option<Self> {
         if values.len() != self.value.len() {
             return None;
         }
-        let value: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
         let extra = roundings as f64 * UNIT;
-        let tolerance = self
-            .tolerance
-            .iter()
-            .zip(&value)
-            .map(|(&t, v)| if t == 0.0 { 0.0 } else { t + extra * v.abs() })
-            .collect();
-        Some(Target { value, tolerance, ..self })
+        let widen = |(&t, m): (&f64, &f64)| if t == 0.0 { 0.0 } else { t + extra * m };
+        let tolerance = self.tolerance.iter().zip(&self.magnitude).map(widen).collect();
+        Some(Target { value: values.iter().map(|&v| f64::from(v)).collect(), tolerance, ..self })
     }
 
     /// Compares a result with this target.
@@ -110,7 +106,7 @@ impl Target {
             return c;
         }
         let largest = self.value.iter().filter(|v| v.is_finite()).fold(0.0, |m: f64, v| m.max(v.abs()));
-        let relative = |v: f64| if v == 0.0 { 0.0 } else { v / largest };
+        let relative = |v: f64| if largest == 0.0 { v } else { v / largest };
         c.elements = self.value.len();
         for (i, (&got, (&want, &tolerance))) in
             got.data().iter().zip(self.value.iter().zip(&self.tolerance)).enumerate()
@@ -124,8 +120,8 @@ impl Target {
             if tolerance.is_finite() {
                 c.tolerance = c.tolerance.max(relative(tolerance));
             }
-            // Written so that a NaN on either side is a mismatch.
-            let right = error <= tolerance;
+            // Where the terms are not finite neither is the tolerance: then only the same NaN or infinity will do.
+            let right = error == 0.0 || (tolerance.is_finite() && error <= tolerance);
             if !right {
                 c.wrong += 1;
                 if c.first.len() < KEPT {
@@ -257,7 +253,8 @@ mod tests {
 
     fn compare(got: &[f32], value: &[f64], tolerance: f64) -> Comparison {
         let shape = Shape4::new(1, 1, 1, value.len());
-        let target = Target { shape, value: value.to_vec(), tolerance: vec![tolerance; value.len()] };
+        let (value, tolerance) = (value.to_vec(), vec![tolerance; value.len()]);
+        let target = Target { shape, magnitude: value.clone(), value, tolerance };
         target.compare(&Tensor::from_vec(Shape4::new(1, 1, 1, got.len()), got.to_vec()).unwrap())
     }
 
@@ -275,7 +272,8 @@ mod tests {
         }
         // Overflow is the right result of a value beyond f32.
         assert!(compare(&[f32::INFINITY], &[1e39], 0.0).passed());
-        assert!(compare(&[0.0], &[0.0], nan).wrong == 1);
+        assert!(compare(&[0.5], &[0.0], nan).wrong == 1 && compare(&[0.5], &[0.0], inf).wrong == 1);
+        assert!(compare(&[f32::NAN], &[nan], nan).passed());
     }
 
     #[test]

@@ -1,4 +1,82 @@
-//! Convolution, pooling and activation kernels: f32, NCHW.
+//! The operators of convolutional networks on the CPU: f32, NCHW, PyTorch's semantics.
+//!
+//! # Two levels
+//!
+//! [`Cpu`] is the device, and every operator is one of its methods: tensors in, a new tensor out.
+//!
+//! ```
+//! use tilewise_kernels::{Conv2dParams, Cpu, Shape4, Tensor};
+//!
+//! let cpu = Cpu::new()?;
+//! let x = Tensor::from_fn(Shape4::new(1, 3, 32, 32), |[_, c, h, w]| (c * h) as f32 - w as f32)?;
+//! let weights = Tensor::from_fn(Shape4::new(8, 3, 3, 3), |[o, c, h, w]| (o + c + h + w) as f32 / 100.0)?;
+//! let y = cpu.relu(&cpu.conv2d(&x, &weights, None, Conv2dParams::default().padding(1).stride(2))?)?;
+//! assert_eq!(y.shape(), Shape4::new(1, 8, 16, 16));
+//! # Ok::<(), tilewise_kernels::Error>(())
+//! ```
+//!
+//! Where the same operator runs many times, nothing need be allocated or decided twice. Operators with weights are
+//! *planned*: [`Conv2dPlan`], [`ConvTranspose2dPlan`] and [`LinearPlan`] choose the algorithm, pack the weights and size
+//! the scratch once; bias and activation are fused into the only store. The others have an `_into` method beside the
+//! easy one. Both take views, so that an output can be a range of channels of a larger tensor, and a concatenation
+//! costs no copy:
+//!
+//! ```
+//! use tilewise_kernels::{Activation, Conv2dParams, Conv2dPlan, Conv2dShape, Cpu, Shape4, Tensor};
+//!
+//! let cpu = Cpu::new()?;
+//! let x = Tensor::from_fn(Shape4::new(2, 3, 32, 32), |[n, c, h, w]| (n + c * h) as f32 - w as f32)?;
+//! let shape = Conv2dShape::new(x.shape(), 8, [3, 3], Conv2dParams::default().padding(1))?;
+//! let plan = Conv2dPlan::new(&cpu, shape, &[0.01; 8 * 3 * 3 * 3], Some(&[0.5; 8]), Activation::Relu, None)?;
+//! let mut scratch = plan.scratch()?;
+//!
+//! // Channels 0..8 are the convolution's, 8..11 a rectified copy of its input.
+//! let mut both = Tensor::zeros(Shape4::new(2, 11, 32, 32))?;
+//! plan.run(x.view(), both.view_mut().channels(0..8)?, &mut scratch)?;
+//! cpu.relu_into(x.view(), both.view_mut().channels(8..11)?)?;
+//! println!("{}", plan.describe()); // the algorithm, the instruction set, the tile, and why
+//! # Ok::<(), tilewise_kernels::Error>(())
+//! ```
+//!
+//! # Errors
+//!
+//! Parameters travel in one struct, and become a validated shape ([`Conv2dShape`], [`PoolShape`], ...) before anything
+//! is computed or allocated. What does not fit is an [`Error`] that names operator, argument, what was expected and
+//! what came; bad input never panics.
+//!
+//! ```
+//! use tilewise_kernels::{Conv2dParams, Conv2dShape, Shape4};
+//!
+//! let too_small = Conv2dShape::new(Shape4::new(1, 3, 4, 4), 8, [7, 7], Conv2dParams::default());
+//! let message = too_small.unwrap_err().to_string();
+//! assert_eq!(message, "conv2d: padded input height: expected at least 7, got 4");
+//! ```
+//!
+//! # Instruction sets
+//!
+//! The fastest [`Isa`] of the machine is found at run time: build with default flags. The environment variable
+//! `TILEWISE_ISA` (`portable`, `avx2`, `avx512`) forces one for the process, [`Cpu::with_isa`] for one device. Results of
+//! two instruction sets differ in rounding only.
+//!
+//! # Threads
+//!
+//! Work runs in the rayon pool that the caller is in, else in the global one, on at most [`Cpu::threads`] threads. Their
+//! number never changes a result, bit for bit: it decides who computes a part, never the order of a sum.
+//!
+//! # Where things live
+//!
+//! | module | what is there |
+//! |---|---|
+//! | [`shape`] | parameters and validated shapes; [`shape::window`] has the formulas for the size of a feature map |
+//! | [`cpu`] | one file per operator, as methods of [`Cpu`]; `conv2d/` has a file per algorithm and the table that chooses |
+//! | [`cpu::gemm`] | the matrix product under convolution, transposed convolution and linear |
+//! | [`simd`] | one vocabulary for vectors and its backends, the only code that knows instruction sets |
+//!
+//! An operator has the same stem everywhere: pooling is `shape/pool.rs` (what may be asked) and `cpu/pool.rs` (how it is
+//! computed). To add one, write those two files: a shape whose `new` checks everything, an `impl Cpu` with the easy
+//! method and the `_into` method, its inner loop a [`simd::SimdOp`] written once for all instruction sets. The
+//! repository's `docs/adding-an-operator.md` leads through the rest: the reference that judges it, its cases and its
+//! laws.
 
 pub mod cpu;
 mod error;
@@ -14,3 +92,8 @@ pub use error::{Dims, Error, Expected, Got, Result};
 pub use shape::*;
 pub use simd::Isa;
 pub use tensor::{Shape4, Tensor, TensorView, TensorViewMut};
+
+/// The example of the README, compiled and run with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

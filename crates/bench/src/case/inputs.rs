@@ -1,4 +1,4 @@
-//! The numbers a problem is solved on.
+//! What goes into a problem and what comes out of it: names, extents, numbers.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -6,10 +6,10 @@ use tilewise_kernels::{Result, Shape4, Tensor};
 
 use super::{Case, Numbers, Problem, Statistics};
 
-/// One input tensor of a problem.
+/// A tensor that a problem takes or gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Input {
-    /// As golden files name it: `x`, `w`, `b`, `gamma`, ...
+pub struct Operand {
+    /// As golden files name it: `x`, `w`, `b`, `gamma`, `y`, ...
     pub name: String,
     /// Its extents; a vector is `[len, 1, 1, 1]`.
     pub shape: Shape4,
@@ -18,7 +18,7 @@ pub struct Input {
 /// The input tensors of a problem, in the order of [`Problem::inputs`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inputs {
-    /// One per [`Input`].
+    /// One per [`Operand`].
     pub tensors: Vec<Tensor>,
     /// For cross entropy the class of each sample, in the order n, h, w; else empty.
     pub labels: Vec<usize>,
@@ -26,7 +26,7 @@ pub struct Inputs {
 
 impl Problem {
     /// What the problem takes.
-    pub fn inputs(&self) -> Vec<Input> {
+    pub fn inputs(&self) -> Vec<Operand> {
         let vector = |len| Shape4::new(len, 1, 1, 1);
         let weighted = |x: Shape4, w: Shape4, out_channels: usize, bias: bool| {
             let mut list = vec![("x", x), ("w", w)];
@@ -58,7 +58,7 @@ impl Problem {
                 return parts
                     .iter()
                     .enumerate()
-                    .map(|(i, &shape)| Input { name: format!("x{i}"), shape })
+                    .map(|(i, &shape)| Operand { name: format!("x{i}"), shape })
                     .collect();
             }
             Problem::Add { input } => vec![("a", *input), ("b", *input)],
@@ -69,7 +69,39 @@ impl Problem {
                 vec![("x", *input), ("target", *input)]
             }
         };
-        list.into_iter().map(|(name, shape)| Input { name: name.to_owned(), shape }).collect()
+        list.into_iter().map(|(name, shape)| Operand { name: name.to_owned(), shape }).collect()
+    }
+
+    /// What the problem gives: `y` and, where batch normalisation tracks statistics, their new values. A loss is
+    /// `1x1x1x1`.
+    pub fn outputs(&self) -> Vec<Operand> {
+        let y = match self {
+            Problem::Conv2d { shape, .. } => shape.output(),
+            Problem::ConvTranspose2d { shape, .. } => shape.output(),
+            Problem::Linear { shape, .. } => shape.output(),
+            Problem::MaxPool2d { shape, .. } | Problem::AvgPool2d { shape, .. } => shape.output(),
+            Problem::GlobalAvgPool { input } => Shape4 { h: 1, w: 1, ..*input },
+            Problem::Softmax(shape) => shape.input(),
+            Problem::Upsample(shape) => shape.output(),
+            Problem::Concat { parts } => {
+                let first = parts.first().copied().unwrap_or(Shape4::new(0, 0, 0, 0));
+                Shape4 { c: parts.iter().map(|p| p.c).sum(), ..first }
+            }
+            Problem::Pad { shape, .. } => shape.output(),
+            Problem::Crop(shape) => shape.output(),
+            Problem::Activation { input, .. } | Problem::BatchNorm { input, .. } | Problem::Add { input } => {
+                *input
+            }
+            Problem::CrossEntropy { .. } | Problem::BceWithLogits { .. } | Problem::Mse { .. } => {
+                Shape4::new(1, 1, 1, 1)
+            }
+        };
+        let mut list = vec![Operand { name: "y".to_owned(), shape: y }];
+        if let Problem::BatchNorm { input, statistics: Statistics::Tracked { .. }, .. } = self {
+            let shape = Shape4::new(input.c, 1, 1, 1);
+            list.extend(["new_mean", "new_var"].map(|name| Operand { name: name.to_owned(), shape }));
+        }
+        list
     }
 }
 

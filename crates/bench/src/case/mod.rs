@@ -28,7 +28,7 @@ mod parse;
 mod text;
 
 pub use error::CaseError;
-pub use inputs::{Input, Inputs};
+pub use inputs::{Inputs, Operand};
 pub use op::Op;
 
 use tilewise_kernels::{

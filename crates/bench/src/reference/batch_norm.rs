@@ -15,25 +15,24 @@ pub fn batch_norm(input: Shape4, x: &[f32], [gamma, beta, mean, var]: [&[f32]; 4
     })
 }
 
-/// What a training step gives: the normalised batch and the new running statistics.
+/// What a training step gives.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainedBatchNorm {
     /// The batch, normalised by its own mean and biased variance.
     pub y: Answer,
-    /// `(1 - momentum) * running + momentum * mean`, `[c, 1, 1, 1]`.
-    pub mean: Answer,
-    /// `(1 - momentum) * running + momentum * unbiased variance`, `[c, 1, 1, 1]`.
-    pub var: Answer,
+    /// The new running mean and variance, `[c, 1, 1, 1]` each, if there are any: `(1 - momentum) * running + momentum *
+    /// statistic`, of the unbiased variance.
+    pub running: Vec<Answer>,
 }
 
-/// As [`batch_norm`], with the statistics of the batch itself. `running` holds mean and variance before the step.
+/// As [`batch_norm`], with the statistics of the batch itself. `running` holds mean and variance before the step, and
+/// the momentum.
 pub fn batch_norm_train(
     input: Shape4,
     x: &[f32],
     [gamma, beta]: [&[f32]; 2],
     eps: f32,
-    running: [&[f32]; 2],
-    momentum: f32,
+    running: Option<([&[f32]; 2], f32)>,
 ) -> TrainedBatchNorm {
     let count = input.n * input.h * input.w;
     let channel = |c: usize| {
@@ -67,24 +66,27 @@ pub fn batch_norm_train(
         let normal = (x - mean) * scale;
         (normal + beta, scale.abs() * (x.abs() + size) + normal.abs() + beta.abs())
     });
+    let Some(([old_mean, old_var], momentum)) = running else {
+        return TrainedBatchNorm { y, running: Vec::new() };
+    };
     let momentum = f64::from(momentum);
     let per_channel = Shape4::new(input.c, 1, 1, 1);
-    let mixed = |old: f64, new: f64, size: f64| {
-        let old = (1.0 - momentum) * old;
+    let mixed = |old: f32, new: f64, size: f64| {
+        let old = (1.0 - momentum) * f64::from(old);
         (old + momentum * new, old.abs() + momentum.abs() * size)
     };
     let mean = Answer::sums(per_channel, roundings, |[c, _, _, _]| {
         let (mean, size, _) = statistics[c];
-        mixed(f64::from(running[0][c]), mean, size)
+        mixed(old_mean[c], mean, size)
     });
     let var = Answer::sums(per_channel, roundings, |[c, _, _, _]| {
         let (_, size, squares) = statistics[c];
         let unbiased = squares / (count as f64 - 1.0);
         // A deviation is as wrong as the mean it is taken from, relative to the size of the elements.
         let deviation = (squares / count as f64).sqrt();
-        mixed(f64::from(running[1][c]), unbiased, unbiased + deviation * size)
+        mixed(old_var[c], unbiased, unbiased + deviation * size)
     });
-    TrainedBatchNorm { y, mean, var }
+    TrainedBatchNorm { y, running: vec![mean, var] }
 }
 
 #[cfg(test)]
@@ -99,10 +101,9 @@ mod tests {
             &[1.0, 3.0],
             [&[10.0], &[0.5]],
             0.0,
-            [&[4.0], &[8.0]],
-            0.5,
+            Some(([&[4.0], &[8.0]], 0.5)),
         );
         assert_eq!(out.y.value, [-9.5, 10.5]);
-        assert_eq!((out.mean.value[0], out.var.value[0]), (3.0, 5.0));
+        assert_eq!((out.running[0].value[0], out.running[1].value[0]), (3.0, 5.0));
     }
 }

@@ -6,17 +6,18 @@ use tilewise_kernels::{AvgPool2dParams, PoolShape, Shape4};
 /// The elements of window `[n, c, i, j]` that lie within the input.
 fn window(shape: &PoolShape, x: &[f32], [n, c, i, j]: [usize; 4]) -> Vec<f64> {
     let (input, kernel, stride, padding) = (shape.input(), shape.kernel(), shape.stride(), shape.padding());
+    let (first_row, first_col) = (i * stride[0], j * stride[1]);
     let mut elements = Vec::new();
-    for p in 0..kernel[0] {
-        for q in 0..kernel[1] {
-            let (padded_row, padded_col) = (i * stride[0] + p, j * stride[1] + q);
-            if padded_row < padding[0] || padded_row >= padding[0] + input.h {
-                continue;
+    for row in 0..input.h {
+        for col in 0..input.w {
+            let (padded_row, padded_col) = (row + padding[0], col + padding[1]);
+            if padded_row >= first_row
+                && padded_row - first_row < kernel[0]
+                && padded_col >= first_col
+                && padded_col - first_col < kernel[1]
+            {
+                elements.push(at(x, input, [n, c, row, col]));
             }
-            if padded_col < padding[1] || padded_col >= padding[1] + input.w {
-                continue;
-            }
-            elements.push(at(x, input, [n, c, padded_row - padding[0], padded_col - padding[1]]));
         }
     }
     elements
@@ -39,13 +40,11 @@ pub fn max_pool2d(shape: &PoolShape, x: &[f32]) -> Answer {
 pub fn avg_pool2d(shape: &PoolShape, params: AvgPool2dParams, x: &[f32]) -> Answer {
     let input = shape.input();
     let [kernel_h, kernel_w] = params.kernel;
-    Answer::sums(shape.output(), kernel_h * kernel_w + 1, |to| {
+    Answer::sums(shape.output(), kernel_h.min(input.h) * kernel_w.min(input.w) + 1, |to| {
         let elements = window(shape, x, to);
         let divisor = if params.count_include_pad {
-            let row = to[2] * params.stride[0];
-            let col = to[3] * params.stride[1];
-            let rows = (row..row + kernel_h).filter(|&r| r < input.h + 2 * params.padding[0]).count();
-            let cols = (col..col + kernel_w).filter(|&c| c < input.w + 2 * params.padding[1]).count();
+            let rows = kernel_h.min(input.h + 2 * params.padding[0] - to[2] * params.stride[0]);
+            let cols = kernel_w.min(input.w + 2 * params.padding[1] - to[3] * params.stride[1]);
             rows * cols
         } else {
             elements.len()

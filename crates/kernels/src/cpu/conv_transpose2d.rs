@@ -2,7 +2,8 @@
 //!
 //! With stride 2 the even and the odd outputs are reached by different taps; each of the `stride h * stride w` phases
 //! is a convolution of the input with stride 1 and a part of the taps, its outputs written `stride` apart. So every
-//! product is computed once, nothing is added into memory, and implicit GEMM does it all. (Phase decomposition as in
+//! product is computed once, nothing is added into memory, and implicit GEMM does it all. Where the stride exceeds the
+//! kernel, some outputs are reached by no tap: they hold the bias alone, and are filled in beforehand. (Phase decomposition as in
 //! Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016.)
 
 use crate::cpu::conv2d::implicit::{ImplicitGemm, Placement};
@@ -10,10 +11,10 @@ use crate::cpu::conv2d::patches::Correlation;
 use crate::cpu::conv2d::{Description, check_views, check_weights};
 use crate::cpu::gemm::{Epilogue, Panels};
 use crate::cpu::scratch::Scratch;
-use crate::cpu::{Cpu, expect_shape};
+use crate::cpu::{Cpu, expect_shape, threads};
 use crate::error::Result;
 use crate::shape::{Activation, ConvTranspose2dParams, ConvTranspose2dShape};
-use crate::tensor::{Tensor, TensorView, TensorViewMut, checked_product};
+use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut, checked_product};
 
 const OP: &str = "conv_transpose2d";
 
@@ -36,6 +37,8 @@ pub struct ConvTranspose2dPlan {
     strands: usize,
     shape: ConvTranspose2dShape,
     phases: Vec<ImplicitGemm>,
+    /// The activated bias of each channel, where some outputs hold nothing else.
+    fill: Option<Tensor>,
     scratch_len: usize,
 }
 
@@ -58,25 +61,32 @@ impl ConvTranspose2dPlan {
         activation.validate()?;
         let [sh, sw] = shape.params().stride;
         let mut phases = Vec::new();
-        // A stride beyond the output leaves phases without any outputs.
-        for top in 0..sh.min(output.h) {
-            for left in 0..sw.min(output.w) {
+        let (tops, lefts) = (reached(&shape, 0), reached(&shape, 1));
+        for &top in &tops {
+            for &left in &lefts {
                 let correlation = Correlation::conv_transpose2d(&shape, [top, left]);
                 let placement = Placement {
                     plane: output.h * output.w,
                     origin: top * output.w + left,
-                    row: sh * output.w,
-                    column: sw,
+                    // A phase of a stride beyond the output has one row (column), and takes no step.
+                    row: sh.min(output.h) * output.w,
+                    column: sw.min(output.w),
                 };
                 let panels = group_panels(cpu, &shape, &correlation, weights)?;
                 let epilogues = group_epilogues(&shape, bias, activation)?;
                 phases.push(ImplicitGemm::new(OP, &correlation, panels, epilogues, placement)?);
             }
         }
+        let fill = if tops.len() < sh.min(output.h) || lefts.len() < sw.min(output.w) {
+            let bias = bias.map_or_else(|| vec![0.0; output.c], <[f32]>::to_vec);
+            Some(cpu.activation(&Tensor::from_vec(Shape4::new(1, output.c, 1, 1), bias)?, activation)?)
+        } else {
+            None
+        };
         let strands = cpu.thread_count();
         let strand_len = phases.iter().map(|phase| phase.strand_len(cpu.isa())).max().unwrap_or(0);
         let scratch_len = checked_product(OP, "scratch", &[strands, strand_len])?;
-        Ok(ConvTranspose2dPlan { cpu: *cpu, strands, shape, phases, scratch_len })
+        Ok(ConvTranspose2dPlan { cpu: *cpu, strands, shape, phases, fill, scratch_len })
     }
 
     /// The transposed convolution's shape.
@@ -115,11 +125,34 @@ impl ConvTranspose2dPlan {
     pub fn run(&self, x: TensorView<'_>, mut y: TensorViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
         check_views(OP, x, self.shape.input(), &y, self.shape.output())?;
         let scratch = scratch.require(OP, self.scratch_len)?;
+        if let Some(fill) = &self.fill {
+            let plane = self.shape.output().plane_len();
+            threads::for_each_chunk(&self.cpu, y.reborrow(), plane, |_, start, y| {
+                y.fill(fill.data()[start / plane])
+            });
+        }
         for phase in &self.phases {
             phase.run(self.cpu.isa(), x, &mut y, self.strands, scratch);
         }
         Ok(())
     }
+}
+
+/// The phases of one axis that at least one tap reaches, in order; at most as many as the kernel has taps.
+fn reached(shape: &ConvTranspose2dShape, axis: usize) -> Vec<usize> {
+    let (params, output) = (shape.params(), shape.output());
+    let before = [params.padding.top, params.padding.left][axis];
+    let stride = params.stride[axis];
+    let extent = [output.h, output.w][axis];
+    let phase = |k: usize| {
+        // Tap k reaches the outputs o with o + before = k * dilation, modulo the stride.
+        let (tap, before) = (k * params.dilation[axis] % stride, before % stride);
+        (tap + stride - before) % stride
+    };
+    let mut phases: Vec<usize> = (0..shape.kernel()[axis]).map(phase).filter(|&p| p < extent).collect();
+    phases.sort_unstable();
+    phases.dedup();
+    phases
 }
 
 fn group_panels(

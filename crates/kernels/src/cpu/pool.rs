@@ -592,7 +592,7 @@ mod tests {
     #[test]
     fn the_largest_conceivable_window() -> Result<()> {
         let x = Tensor::from_vec(Shape4::new(1, 1, 1, 1), vec![3.0])?;
-        let huge = isize::MAX as usize - 1;
+        let huge = crate::shape::window::MAX_EXTENT - 1;
         let cpu = Cpu::new()?;
         assert_eq!(cpu.max_pool2d(&x, MaxPool2dParams::new(huge).padding(huge / 2))?.data(), [3.0]);
         let avg = AvgPool2dParams::new(huge).padding(huge / 2).count_include_pad(false);

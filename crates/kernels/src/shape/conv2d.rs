@@ -81,7 +81,7 @@ impl Conv2dParams {
     }
 }
 
-/// What every windowed operator needs of its extents: none is zero.
+/// What every windowed operator needs: no extent is zero, and no step is beyond any plane.
 pub(super) fn validate_window(
     op: &'static str,
     input: Shape4,
@@ -89,20 +89,25 @@ pub(super) fn validate_window(
     stride: [usize; 2],
     dilation: [usize; 2],
 ) -> Result<()> {
-    at_least_one(
-        op,
-        &[
-            ("input channels", input.c),
-            ("input height", input.h),
-            ("input width", input.w),
-            ("kernel height", kernel[0]),
-            ("kernel width", kernel[1]),
-            ("stride height", stride[0]),
-            ("stride width", stride[1]),
-            ("dilation height", dilation[0]),
-            ("dilation width", dilation[1]),
-        ],
-    )
+    let steps = [
+        ("stride height", stride[0]),
+        ("stride width", stride[1]),
+        ("dilation height", dilation[0]),
+        ("dilation width", dilation[1]),
+    ];
+    let extents = [
+        ("input channels", input.c),
+        ("input height", input.h),
+        ("input width", input.w),
+        ("kernel height", kernel[0]),
+        ("kernel width", kernel[1]),
+    ];
+    at_least_one(op, &extents)?;
+    at_least_one(op, &steps)?;
+    match steps.iter().find(|(_, step)| *step > window::MAX_EXTENT) {
+        Some((arg, step)) => Err(Error::invalid(op, arg, Expected::AtMost(window::MAX_EXTENT), *step)),
+        None => Ok(()),
+    }
 }
 
 /// A convolution whose sizes are known to fit: made once, then trusted by every kernel.
@@ -131,10 +136,7 @@ impl Conv2dShape {
         validate_groups(OP, input.c, out_channels, groups)?;
         let extent = |i: usize, arg, input: usize, before: usize, after: usize| {
             window::conv(input, kernel[i], stride[i], before, after, dilation[i]).ok_or_else(|| {
-                match (
-                    window::dilated(kernel[i], dilation[i]),
-                    input.checked_add(before).and_then(|v| v.checked_add(after)),
-                ) {
+                match (window::dilated(kernel[i], dilation[i]), window::padded(input, before, after)) {
                     (Some(taps), Some(padded)) => Error::invalid(OP, arg, Expected::AtLeast(taps), padded),
                     _ => Error::Overflow {
                         op: OP,

@@ -1,11 +1,24 @@
 //! The sizes of feature maps: one formula per kind of window, per dimension, in checked arithmetic.
 //!
-//! Each returns `None` where the window does not fit (the map would be empty) or a size overflows.
+//! Each returns `None` where the window does not fit (the map would be empty) or a size overflows: no extent, padding
+//! included, may exceed [`MAX_EXTENT`].
 //! They are tested by counting the positions of the window one by one.
+
+/// The largest extent of a padded plane: positions and their differences fit an `isize` with room to spare.
+pub const MAX_EXTENT: usize = isize::MAX as usize / 4;
+
+fn bounded(extent: usize) -> Option<usize> {
+    (extent <= MAX_EXTENT).then_some(extent)
+}
 
 /// The extent of a dilated kernel: `dilation * (kernel - 1) + 1`. `None` for a kernel of 0 taps.
 pub fn dilated(kernel: usize, dilation: usize) -> Option<usize> {
     kernel.checked_sub(1)?.checked_mul(dilation)?.checked_add(1)
+}
+
+/// The extent with its padding: `input + before + after`.
+pub fn padded(input: usize, before: usize, after: usize) -> Option<usize> {
+    bounded(input.checked_add(before)?.checked_add(after)?)
 }
 
 /// Convolution: `floor((input + before + after - dilated(kernel)) / stride) + 1`.
@@ -19,7 +32,7 @@ pub fn conv(
     after: usize,
     dilation: usize,
 ) -> Option<usize> {
-    let padded = input.checked_add(before)?.checked_add(after)?;
+    let padded = padded(input, before, after)?;
     let room = padded.checked_sub(dilated(kernel, dilation)?)?;
     room.checked_div(stride)?.checked_add(1)
 }
@@ -38,7 +51,8 @@ pub fn conv_transpose(
     output_padding: usize,
 ) -> Option<usize> {
     let full = input.checked_sub(1)?.checked_mul(stride)?.checked_add(dilated(kernel, dilation)?)?;
-    let out = full.checked_add(output_padding)?.checked_sub(before)?.checked_sub(after)?;
+    let full = bounded(full.checked_add(output_padding)?)?;
+    let out = full.checked_sub(before)?.checked_sub(after)?;
     (out > 0).then_some(out)
 }
 
@@ -48,8 +62,8 @@ pub fn pool(input: usize, kernel: usize, stride: usize, padding: usize, ceil_mod
     if kernel == 0 || stride == 0 {
         return None;
     }
-    let round_up = if ceil_mode { stride - 1 } else { 0 };
-    let padded = padding.checked_mul(2)?.checked_add(input)?.checked_add(round_up)?;
+    let round_up = if ceil_mode { bounded(stride)? - 1 } else { 0 };
+    let padded = bounded(padding.checked_mul(2)?.checked_add(input)?.checked_add(round_up)?)?;
     let windows = padded.checked_sub(kernel)? / stride + 1;
     let starts_outside = ceil_mode && (windows - 1).checked_mul(stride)? >= input + padding;
     let windows = if starts_outside { windows - 1 } else { windows };

@@ -278,8 +278,8 @@ impl Lines<'_> {
         left: usize,
     ) {
         let mut c = [[simd.splat(0.0); V]; R];
-        for i in 0..R {
-            c[i] = [simd.splat(self.bias[i]); V];
+        for (sums, &bias) in c.iter_mut().zip(self.bias) {
+            *sums = [simd.splat(bias); V];
         }
         // SAFETY: the caller's promise.
         unsafe {
@@ -288,21 +288,21 @@ impl Lines<'_> {
             for &offset in self.offsets {
                 let x = row_x.add(offset);
                 let mut pixels = [simd.splat(0.0); V];
-                for v in 0..V {
-                    pixels[v] = simd.load(x.add(v * S::LANES));
+                for (v, pixel) in pixels.iter_mut().enumerate() {
+                    *pixel = simd.load(x.add(v * S::LANES));
                 }
-                for i in 0..R {
+                for (i, sums) in c.iter_mut().enumerate() {
                     let weight = simd.splat(*w.add(i));
-                    for v in 0..V {
-                        c[i][v] = simd.mul_add(weight, pixels[v], c[i][v]);
+                    for (sum, &pixel) in sums.iter_mut().zip(&pixels) {
+                        *sum = simd.mul_add(weight, pixel, *sum);
                     }
                 }
                 w = w.add(R);
             }
-            for i in 0..R {
+            for (i, sums) in c.iter().enumerate() {
                 let out = self.out.add(i * self.plane + row * self.width + at);
-                for v in 0..V {
-                    let y = apply(simd, self.activation, c[i][v]);
+                for (v, &sum) in sums.iter().enumerate() {
+                    let y = apply(simd, self.activation, sum);
                     if left >= V * S::LANES {
                         simd.store(out.add(v * S::LANES), y);
                     } else {

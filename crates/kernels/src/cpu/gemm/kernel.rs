@@ -39,29 +39,29 @@ impl<const R: usize, const V: usize> SimdOp for Kernel<'_, R, V> {
         // SAFETY: `accumulate`'s promises: a[offset + i] is readable for i < R, b holds V vectors per k, acc R * V.
         unsafe {
             if !first {
-                for i in 0..R {
-                    for v in 0..V {
-                        c[i][v] = simd.load(acc.add((i * V + v) * S::LANES));
+                for (i, row) in c.iter_mut().enumerate() {
+                    for (v, sum) in row.iter_mut().enumerate() {
+                        *sum = simd.load(acc.add((i * V + v) * S::LANES));
                     }
                 }
             }
             for &offset in offsets {
-                let row = a.add(offset);
+                let pixels = a.add(offset);
                 let mut columns = [simd.splat(0.0); V];
-                for v in 0..V {
-                    columns[v] = simd.load(b.add(v * S::LANES));
+                for (v, column) in columns.iter_mut().enumerate() {
+                    *column = simd.load(b.add(v * S::LANES));
                 }
-                for i in 0..R {
-                    let x = simd.splat(*row.add(i));
-                    for v in 0..V {
-                        c[i][v] = simd.mul_add(x, columns[v], c[i][v]);
+                for (i, sums) in c.iter_mut().enumerate() {
+                    let x = simd.splat(*pixels.add(i));
+                    for (sum, &column) in sums.iter_mut().zip(&columns) {
+                        *sum = simd.mul_add(x, column, *sum);
                     }
                 }
                 b = b.add(V * S::LANES);
             }
-            for i in 0..R {
-                for v in 0..V {
-                    simd.store(acc.add((i * V + v) * S::LANES), c[i][v]);
+            for (i, row) in c.iter().enumerate() {
+                for (v, &sum) in row.iter().enumerate() {
+                    simd.store(acc.add((i * V + v) * S::LANES), sum);
                 }
             }
         }

@@ -1,0 +1,183 @@
+//! Golden cases: what another library computed, in a safetensors file.
+//!
+//! The metadata key `cases` of the file is a JSON list; each entry is
+//! `{"name", "op", "params": {...}, "inputs": [...], "outputs": [...], "grads": [...]}`, and the tensor of input `x` is
+//! stored as `NAME/x`. `grads` names gradients (`gx` for `x`) for the incoming gradient `gy`, which is stored as an input.
+//! Tensors are f32, labels i64. `tools/make_golden.py` makes such files.
+//!
+//! A case becomes a [`Problem`], and from there everything is as in [`crate::check`]: solved on every instruction set
+//! by every algorithm, within the same tolerances. The oracle's own answer is held against the file, too, in rows of
+//! the instruction set `reference`. The files come from strangers, so nothing in them is believed: a file that cannot be
+//! read is an error, a case that cannot be understood a failure of its operator, and nothing is skipped in silence.
+
+mod file;
+mod problem;
+
+use std::path::{Path, PathBuf};
+
+use tilewise_kernels::{Conv2dAlgo, Tensor};
+
+use crate::case::{Inputs, Numbers, Op, Problem};
+use crate::check::{self, CheckOptions, CheckReport, REFERENCE, oracle};
+use crate::compare::{Comparison, Target};
+use file::{CaseEntry, GoldenFile};
+
+/// Roundings that lie between a term as the other library had it and the file: one of an input or a parameter, which
+/// it may have had in f64, and one of the result.
+const FILE_ROUNDINGS: usize = 2;
+
+/// Why a file cannot be read as golden cases.
+#[derive(Debug, thiserror::Error)]
+pub enum GoldenError {
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// It is no safetensors file with a list of cases.
+    #[error("{}: {what}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// Checks the cases of all files: those whose operator `options.ops` names, on `options.isas`, by `options.algos`.
+/// `progress(done, total, case)` is called before each case.
+///
+/// # Errors
+/// [`GoldenError`], before anything is computed, if a file cannot be read.
+pub fn run(
+    paths: &[PathBuf],
+    options: &CheckOptions,
+    progress: &dyn Fn(usize, usize, &str),
+) -> Result<CheckReport, GoldenError> {
+    let files = paths
+        .iter()
+        .map(|path| {
+            let bytes =
+                std::fs::read(path).map_err(|source| GoldenError::Read { path: path.clone(), source })?;
+            GoldenFile::parse(bytes).map_err(|what| GoldenError::Malformed { path: path.clone(), what })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let total = files.iter().map(|f| f.cases.len()).sum();
+    let (mut report, mut done) = (CheckReport::default(), 0);
+    for (path, file) in paths.iter().zip(&files) {
+        for entry in &file.cases {
+            progress(done, total, &entry.name);
+            check_case(path, file, entry, options, &mut report);
+            done += 1;
+        }
+    }
+    progress(total, total, "");
+    Ok(report)
+}
+
+fn check_case(
+    path: &Path,
+    file: &GoldenFile,
+    entry: &CaseEntry,
+    options: &CheckOptions,
+    report: &mut CheckReport,
+) {
+    // A name that is no operator is never filtered away.
+    if entry.op.parse::<Op>().is_ok_and(|op| !options.wants(op)) {
+        return;
+    }
+    let repro = |isa: &str, algo: &str| {
+        let algo = if algo == "-" { String::new() } else { format!(" --algo {algo}") };
+        let isa = if isa == REFERENCE { String::new() } else { format!(" --isa {isa}") };
+        format!("tilewise check --op {}{isa}{algo} --golden \"{}\"", entry.op, path.display())
+    };
+    let golden = match GoldenCase::read(file, entry) {
+        Ok(golden) => golden,
+        Err(message) => {
+            let row = report.row(&entry.op, "-", "-");
+            row.add(Err(message), &entry.name, || repro(REFERENCE, "-"));
+            return;
+        }
+    };
+    if !entry.grads.is_empty() {
+        report.add_not_yet(&entry.op, format!("gradients {}", entry.grads.join(", ")));
+    }
+    let own = oracle::targets(&golden.problem, &golden.inputs, Numbers::Real);
+    report
+        .row(&entry.op, REFERENCE, "f64")
+        .add(compare_oracle(&own, &golden.outputs), &entry.name, || repro(REFERENCE, "-"));
+    let with_values = |(own, want): (Target, &Tensor)| own.with_values(want.data(), FILE_ROUNDINGS);
+    let targets: Option<Vec<Target>> = own.into_iter().zip(&golden.outputs).map(with_values).collect();
+    for (isa, algo) in check::ways(options, &golden.problem) {
+        let outcome = match &targets {
+            Some(targets) => check::solve_and_compare(isa, algo, &golden.problem, &golden.inputs, targets),
+            None => Err("the oracle's answer has another length".to_owned()),
+        };
+        let algo = algo.map_or("-", Conv2dAlgo::name);
+        report.row(&entry.op, isa.name(), algo).add(outcome, &entry.name, || repro(isa.name(), algo));
+    }
+}
+
+/// The oracle in f64 against the file: nothing but the roundings of the file itself may lie between them.
+fn compare_oracle(own: &[Target], golden: &[Tensor]) -> Result<Vec<Comparison>, String> {
+    own.iter()
+        .zip(golden)
+        .map(|(own, golden)| {
+            let rounded = own.value.iter().map(|&v| v as f32).collect();
+            let rounded = Tensor::from_vec(own.shape, rounded).map_err(|e| e.to_string())?;
+            // A millionth of the kernels' tolerance is for f64 sums taken in another order.
+            let tolerance = own.tolerance.iter().map(|t| t * 1e-6).collect();
+            let target = Target { tolerance, ..own.clone() }
+                .with_values(golden.data(), FILE_ROUNDINGS)
+                .ok_or("the oracle's answer has another length")?;
+            Ok(target.compare(&rounded))
+        })
+        .collect()
+}
+
+/// A case of a file, understood.
+struct GoldenCase {
+    problem: Problem,
+    inputs: Inputs,
+    outputs: Vec<Tensor>,
+}
+
+impl GoldenCase {
+    /// Understands the parameters and takes every tensor that the problem names, of exactly its extents.
+    fn read(file: &GoldenFile, entry: &CaseEntry) -> Result<Self, String> {
+        let problem = problem::understand(file, entry)?;
+        let take = |listed: &[String], list: &str, operands: Vec<crate::case::Operand>| {
+            operands
+                .iter()
+                .map(|operand| {
+                    if !listed.contains(&operand.name) {
+                        return Err(format!("{} is not among its {list}", operand.name));
+                    }
+                    file.tensor(&entry.name, &operand.name, operand.shape)
+                })
+                .collect::<Result<Vec<_>, _>>()
+        };
+        let tensors = take(&entry.inputs, "inputs", problem.inputs())?;
+        let outputs = take(&entry.outputs, "outputs", problem.outputs())?;
+        let labels = match &problem {
+            Problem::CrossEntropy { input } => file.labels(&entry.name, *input)?,
+            _ => Vec::new(),
+        };
+        refuse_unknown(entry, &problem)?;
+        Ok(GoldenCase { problem, inputs: Inputs { tensors, labels }, outputs })
+    }
+}
+
+/// A tensor that the problem does not use means that the case was not understood.
+fn refuse_unknown(entry: &CaseEntry, problem: &Problem) -> Result<(), String> {
+    let mut known: Vec<String> =
+        problem.inputs().into_iter().chain(problem.outputs()).map(|o| o.name).collect();
+    known.extend(["gy", "labels"].map(str::to_owned));
+    match entry.inputs.iter().chain(&entry.outputs).find(|name| !known.contains(name)) {
+        Some(name) => Err(format!("{}: {name} is no operand of this operator", entry.op)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,360 @@
+#!/usr/bin/env python3
+"""Makes golden cases: what PyTorch computes for random problems, for `tilewise check --golden` and the tests.
+
+    pip install torch numpy safetensors
+    tools/make_golden.py tests/golden/operators.safetensors          # the file in the repository
+    tools/make_golden.py more.safetensors --seed 7 --cases 20 --ops conv2d,softmax
+
+Everything is computed in float64 from float32 inputs and rounded to float32 once, so that a file says what is right
+and not how one library rounds. The file is safetensors; its metadata key "cases" is a JSON list of
+
+    {"name": "pad_002", "op": "pad", "params": {...}, "inputs": [...], "outputs": [...], "grads": [...]}
+
+with the tensor "x" of that case stored as "pad_002/x". A gradient "gx" is d(loss)/d(x) for the gradient "gy" of the
+output, which is random and stored as an input. Tensors are NCHW; weights are [out, in / groups, kh, kw], transposed
+ones [in, out / groups, kh, kw]; padding is [height, width] or [top, bottom, left, right]; labels are int64.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.numpy import save_file
+
+
+@dataclass
+class Problem:
+    """One case before it is computed. `compute` gets the inputs in order and returns the outputs by name, `y` first."""
+
+    params: dict
+    inputs: dict[str, torch.Tensor]
+    compute: Callable[..., dict[str, torch.Tensor]]
+    constants: set[str] = field(default_factory=set)  # inputs that get no gradient
+
+
+class Draw:
+    """Random choices; the same for the same seed."""
+
+    def __init__(self, seed: int):
+        self.rng = np.random.default_rng(seed)
+
+    def one_of(self, *choices):
+        return choices[self.rng.integers(len(choices))]
+
+    def between(self, low: int, high: int) -> int:
+        """An integer from low to high, both included."""
+        return int(self.rng.integers(low, high + 1))
+
+    def pair(self, low: int, high: int) -> list[int]:
+        return [self.between(low, high), self.between(low, high)]
+
+    def chance(self, probability: float) -> bool:
+        return bool(self.rng.random() < probability)
+
+    def normal(self, *shape: int, scale: float = 1.0) -> torch.Tensor:
+        """Float64 numbers that float32 holds exactly."""
+        return torch.tensor(self.rng.standard_normal(shape) * scale).float().double()
+
+    def image(self, size: int = 9, channels: int = 4) -> torch.Tensor:
+        return self.normal(self.between(1, 2), self.between(1, channels), *self.pair(1, size))
+
+
+def padded(x: torch.Tensor, sides: list[int], value: float = 0.0) -> torch.Tensor:
+    """`x` in a frame of [top, bottom, left, right]."""
+    top, bottom, left, right = sides
+    return F.pad(x, (left, right, top, bottom), value=value)
+
+
+def conv2d(d: Draw) -> Problem:
+    groups = d.one_of(1, 1, 1, 2, 3)
+    depthwise = d.chance(0.2)
+    per_group, out_per_group = (1, d.between(1, 2)) if depthwise else (d.between(1, 5), d.between(1, 5))
+    if depthwise:
+        groups = d.between(2, 6)
+    kernel, stride, dilation = d.pair(1, 4), d.pair(1, 3), d.pair(1, 2)
+    sides = [d.between(0, 3) for _ in range(4)]
+    if d.chance(0.4):
+        sides = [sides[0], sides[0], sides[1], sides[1]]
+    reach = [dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
+    h = d.between(max(1, reach[0] - sides[0] - sides[1]), reach[0] + 8)
+    w = d.between(max(1, reach[1] - sides[2] - sides[3]), reach[1] + 8)
+    inputs = {
+        "x": d.normal(d.between(1, 2), groups * per_group, h, w),
+        "w": d.normal(groups * out_per_group, per_group, *kernel, scale=0.5),
+    }
+    if d.chance(0.6):
+        inputs["b"] = d.normal(groups * out_per_group)
+    params = {"stride": stride, "padding": sides, "dilation": dilation, "groups": groups}
+
+    def compute(x, w, b=None):
+        return {"y": F.conv2d(padded(x, sides), w, b, stride, 0, dilation, groups)}
+
+    return Problem(params, inputs, compute)
+
+
+def conv_transpose2d(d: Draw) -> Problem:
+    groups = d.one_of(1, 1, 2)
+    kernel, stride, dilation = d.pair(1, 4), d.pair(1, 3), d.pair(1, 2)
+    extra = [d.between(0, max(stride[i], dilation[i]) - 1) for i in (0, 1)]
+    size = d.pair(1, 6)
+    full = [(size[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
+    padding = [d.between(0, min(2, (full[i] - 1) // 2)) for i in (0, 1)]
+    inputs = {
+        "x": d.normal(d.between(1, 2), groups * d.between(1, 4), *size),
+    }
+    out_per_group = d.between(1, 4)
+    inputs["w"] = d.normal(inputs["x"].shape[1], out_per_group, *kernel, scale=0.5)
+    if d.chance(0.6):
+        inputs["b"] = d.normal(groups * out_per_group)
+    params = {
+        "stride": stride,
+        "padding": padding,
+        "output_padding": extra,
+        "dilation": dilation,
+        "groups": groups,
+    }
+
+    def compute(x, w, b=None):
+        return {"y": F.conv_transpose2d(x, w, b, stride, padding, extra, groups, dilation)}
+
+    return Problem(params, inputs, compute)
+
+
+def window(d: Draw) -> tuple[dict, torch.Tensor]:
+    kernel, stride = d.pair(1, 4), d.pair(1, 4)
+    padding = [d.between(0, k // 2) for k in kernel]
+    x = d.normal(d.between(1, 2), d.between(1, 3), *(d.between(k, k + 9) for k in kernel))
+    return {"kernel": kernel, "stride": stride, "padding": padding, "ceil_mode": d.chance(0.5)}, x
+
+
+def max_pool2d(d: Draw) -> Problem:
+    p, x = window(d)
+
+    def compute(x):
+        return {"y": F.max_pool2d(x, p["kernel"], p["stride"], p["padding"], ceil_mode=p["ceil_mode"])}
+
+    return Problem(p, {"x": x}, compute)
+
+
+def avg_pool2d(d: Draw) -> Problem:
+    p, x = window(d)
+    p["count_include_pad"] = d.chance(0.5)
+
+    def compute(x):
+        y = F.avg_pool2d(x, p["kernel"], p["stride"], p["padding"], p["ceil_mode"], p["count_include_pad"])
+        return {"y": y}
+
+    return Problem(p, {"x": x}, compute)
+
+
+def global_avg_pool(d: Draw) -> Problem:
+    return Problem({}, {"x": d.image()}, lambda x: {"y": F.adaptive_avg_pool2d(x, 1)})
+
+
+def pointwise(function: Callable, **params) -> Callable[[Draw], Problem]:
+    # Wide enough for the tails and for saturation.
+    return lambda d: Problem(
+        dict(params), {"x": d.normal(1, 2, *d.pair(3, 8), scale=4.0)}, lambda x: {"y": function(x)}
+    )
+
+
+def softmax(d: Draw) -> Problem:
+    axis = d.between(0, 3)
+    x = d.normal(*(d.between(1, 6) for _ in range(4)), scale=3.0)
+    return Problem({"axis": axis}, {"x": x}, lambda x: {"y": F.softmax(x, axis)})
+
+
+def linear(d: Draw) -> Problem:
+    features, out = d.between(1, 70), d.between(1, 20)
+    inputs = {"x": d.normal(d.between(1, 6), features), "w": d.normal(out, features, scale=0.3)}
+    if d.chance(0.6):
+        inputs["b"] = d.normal(out)
+    return Problem({}, inputs, lambda x, w, b=None: {"y": F.linear(x, w, b)})
+
+
+def batch_norm(d: Draw) -> Problem:
+    channels = d.between(1, 5)
+    x = d.normal(d.between(2, 3), channels, *d.pair(1, 6)) + 2.0
+    eps = d.one_of(1e-5, 1e-3)
+    inputs = {"x": x.float().double(), "gamma": d.normal(channels), "beta": d.normal(channels)}
+    kind = d.one_of("given", "batch", "tracked")
+    if kind == "batch":
+        params = {"training": True, "eps": eps}
+        return Problem(params, inputs, lambda x, g, b: {"y": F.batch_norm(x, None, None, g, b, True, 0.0, eps)})
+    inputs["mean"] = d.normal(channels)
+    inputs["var"] = (d.normal(channels).abs() + 0.25).float().double()
+    constants = {"mean", "var"}
+    if kind == "given":
+        params = {"training": False, "eps": eps}
+        return Problem(
+            params, inputs, lambda x, g, b, m, v: {"y": F.batch_norm(x, m, v, g, b, False, 0.0, eps)}, constants
+        )
+    momentum = d.one_of(0.1, 0.5)
+    params = {"training": True, "eps": eps, "momentum": momentum}
+
+    def compute(x, gamma, beta, mean, var):
+        mean, var = mean.clone(), var.clone()
+        y = F.batch_norm(x, mean, var, gamma, beta, True, momentum, eps)
+        return {"y": y, "new_mean": mean, "new_var": var}
+
+    return Problem(params, inputs, compute, constants)
+
+
+def upsample_nearest(d: Draw) -> Problem:
+    x = d.image(6)
+    if d.chance(0.5):
+        factor = d.between(2, 3)
+        return Problem({"scale": factor}, {"x": x}, lambda x: {"y": F.interpolate(x, scale_factor=factor)})
+    size = d.pair(1, 12)
+    return Problem({"size": size}, {"x": x}, lambda x: {"y": F.interpolate(x, size)})
+
+
+def upsample_bilinear(d: Draw) -> Problem:
+    size, corners = d.pair(1, 12), d.chance(0.5)
+
+    def compute(x):
+        return {"y": F.interpolate(x, size, mode="bilinear", align_corners=corners)}
+
+    return Problem({"size": size, "align_corners": corners}, {"x": d.image(6)}, compute)
+
+
+def concat(d: Draw) -> Problem:
+    n, h, w = d.between(1, 2), d.between(1, 5), d.between(1, 5)
+    parts = {f"x{i}": d.normal(n, d.between(1, 4), h, w) for i in range(d.between(1, 4))}
+    return Problem({}, parts, lambda *parts: {"y": torch.cat(parts, 1)})
+
+
+def add(d: Draw) -> Problem:
+    a = d.image()
+    return Problem({}, {"a": a, "b": d.normal(*a.shape)}, lambda a, b: {"y": a + b})
+
+
+def pad(d: Draw) -> Problem:
+    sides, value = [d.between(0, 3) for _ in range(4)], d.one_of(0.0, -1.5)
+    params = {"padding": sides, "value": value}
+    return Problem(params, {"x": d.image(5)}, lambda x: {"y": padded(x, sides, value)})
+
+
+def crop(d: Draw) -> Problem:
+    sides = [d.between(0, 2) for _ in range(4)]
+    x = d.normal(d.between(1, 2), d.between(1, 3), d.between(5, 9), d.between(5, 9))
+    return Problem({"margins": sides}, {"x": x}, lambda x: {"y": padded(x, [-s for s in sides])})
+
+
+def cross_entropy(d: Draw) -> Problem:
+    classes = d.between(2, 9)
+    plane = d.pair(1, 4) if d.chance(0.5) else []
+    x = d.normal(d.between(1, 5), classes, *plane, scale=3.0)
+    labels = torch.from_numpy(d.rng.integers(0, classes, (x.shape[0], *plane)))
+    return Problem({"reduction": "mean"}, {"x": x, "labels": labels}, lambda x, t: {"y": F.cross_entropy(x, t)})
+
+
+def bce_with_logits(d: Draw) -> Problem:
+    x = d.image() * 4.0
+    target = torch.from_numpy(d.rng.random(tuple(x.shape)).astype(np.float32).astype(np.float64))
+    if d.chance(0.5):
+        target = target.round()
+    return Problem(
+        {"reduction": "mean"},
+        {"x": x, "target": target},
+        lambda x, t: {"y": F.binary_cross_entropy_with_logits(x, t)},
+        {"target"},
+    )
+
+
+def mse(d: Draw) -> Problem:
+    x = d.image()
+    return Problem(
+        {"reduction": "mean"}, {"x": x, "target": d.normal(*x.shape)}, lambda x, t: {"y": F.mse_loss(x, t)}, {"target"}
+    )
+
+
+OPERATORS: dict[str, Callable[[Draw], Problem]] = {
+    "conv2d": conv2d,
+    "conv_transpose2d": conv_transpose2d,
+    "max_pool2d": max_pool2d,
+    "avg_pool2d": avg_pool2d,
+    "global_avg_pool": global_avg_pool,
+    "relu": pointwise(F.relu),
+    "leaky_relu": pointwise(lambda x: F.leaky_relu(x, 0.2), slope=0.2),
+    "relu6": pointwise(F.relu6),
+    "elu": pointwise(lambda x: F.elu(x, 0.7), alpha=0.7),
+    # As F.gelu, but 1 + erf would lose the tail, in float64 too.
+    "gelu": pointwise(lambda x: x * torch.special.erfc(-x / 2**0.5) / 2),
+    "silu": pointwise(F.silu),
+    "sigmoid": pointwise(torch.sigmoid),
+    "tanh": pointwise(torch.tanh),
+    "softmax": softmax,
+    "linear": linear,
+    "batch_norm": batch_norm,
+    "upsample_nearest": upsample_nearest,
+    "upsample_bilinear": upsample_bilinear,
+    "concat": concat,
+    "add": add,
+    "pad": pad,
+    "crop": crop,
+    "cross_entropy": cross_entropy,
+    "bce_with_logits": bce_with_logits,
+    "mse": mse,
+}
+
+
+def stored(t: torch.Tensor) -> np.ndarray:
+    array = t.detach().numpy()
+    return np.ascontiguousarray(array.astype(np.float32 if t.is_floating_point() else np.int64))
+
+
+def solve(name: str, op: str, problem: Problem, d: Draw) -> tuple[dict, dict[str, np.ndarray]]:
+    """Computes outputs and gradients: the entry for the list of cases, and the tensors."""
+    inputs = problem.inputs
+    wanted = [k for k, t in inputs.items() if t.is_floating_point() and k not in problem.constants]
+    for key in wanted:
+        inputs[key].requires_grad_(True)
+    outputs = problem.compute(*inputs.values())
+    y = outputs["y"]
+    gy = d.normal(*y.shape)
+    y.backward(gy)
+    gradients = {f"g{key}": inputs[key].grad for key in wanted}
+    entry = {
+        "name": name,
+        "op": op,
+        "params": problem.params,
+        "inputs": [*inputs, "gy"],
+        "outputs": list(outputs),
+        "grads": list(gradients),
+    }
+    tensors = {**inputs, "gy": gy, **outputs, **gradients}
+    return entry, {f"{name}/{key}": stored(t) for key, t in tensors.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="the file to write")
+    parser.add_argument("--seed", type=int, default=1, help="of all random choices (default: 1)")
+    parser.add_argument("--cases", type=int, default=6, help="per operator; three times as many for conv2d (default: 6)")
+    parser.add_argument("--ops", default=",".join(OPERATORS), help="which operators, by comma (default: all)")
+    arguments = parser.parse_args()
+    ops = arguments.ops.split(",")
+    if unknown := [op for op in ops if op not in OPERATORS]:
+        parser.error(f"unknown operators: {', '.join(unknown)}; there are {', '.join(OPERATORS)}")
+
+    entries, tensors = [], {}
+    for op in ops:
+        # A stream of its own for each operator: leaving some out does not change the others.
+        d = Draw(arguments.seed * 1000 + list(OPERATORS).index(op))
+        for i in range(arguments.cases * (3 if op == "conv2d" else 1)):
+            entry, arrays = solve(f"{op}_{i:03d}", op, OPERATORS[op](d), d)
+            entries.append(entry)
+            tensors.update(arrays)
+    metadata = {"cases": json.dumps(entries), "torch": torch.__version__, "seed": str(arguments.seed)}
+    save_file(tensors, arguments.out, metadata=metadata)
+    print(f"{len(entries)} cases, {len(tensors)} tensors, {arguments.out.stat().st_size} bytes: {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
