@@ -103,7 +103,11 @@ fn write_rest(f: &mut fmt::Formatter<'_>, report: &CheckReport) -> fmt::Result {
     }
     let failed = report.failures().count();
     if failed > SHOWN {
-        writeln!(f, "\nand {} more (--op, --isa and --algo narrow them down; --json lists all)", failed - SHOWN)?;
+        writeln!(
+            f,
+            "\nand {} more (--op, --isa and --algo narrow them down; --json lists all)",
+            failed - SHOWN
+        )?;
     }
     let runs = report.cases();
     match (runs, failed) {
