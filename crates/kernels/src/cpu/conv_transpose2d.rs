@@ -73,7 +73,8 @@ impl ConvTranspose2dPlan {
                     column: sw.min(output.w),
                 };
                 let panels = group_panels(cpu, &shape, &correlation, weights)?;
-                let epilogues = group_epilogues(&shape, bias, activation)?;
+                let epilogues =
+                    Epilogue::per_group(shape.params().groups, shape.weights().c, bias, activation)?;
                 phases.push(ImplicitGemm::new(OP, &correlation, panels, epilogues, placement)?);
             }
         }
@@ -170,20 +171,6 @@ fn group_panels(
                 let (c, tap) = (group * correlation.channels + k / taps.len(), taps[k % taps.len()].index);
                 weights[(c * outputs + column) * kernel + tap]
             })
-        })
-        .collect()
-}
-
-fn group_epilogues(
-    shape: &ConvTranspose2dShape,
-    bias: Option<&[f32]>,
-    activation: Activation,
-) -> Result<Vec<Epilogue>> {
-    let outputs = shape.weights().c;
-    (0..shape.params().groups)
-        .map(|group| {
-            let bias = bias.map(|b| &b[group * outputs..(group + 1) * outputs]);
-            Epilogue::new(outputs, bias, activation)
         })
         .collect()
 }

@@ -40,7 +40,6 @@ pub(crate) struct Direct {
     group_outputs: usize,
     largest_block: usize,
     patches: Patches,
-    band: usize,
     weights: Scratch,
     bias: Vec<f32>,
     activation: Activation,
@@ -56,11 +55,7 @@ impl Direct {
     ) -> Result<Self> {
         let correlation = Correlation::conv2d(shape);
         let [height, width] = correlation.output;
-        let one = Patches::new("conv2d", &correlation, 1)?.len();
-        let two = Patches::new("conv2d", &correlation, 2)?.len();
-        let most = 1 + BAND_LEN.saturating_sub(one) / (two - one).max(1);
-        let band = height.div_ceil(height.div_ceil(most.min(height)));
-        let patches = Patches::new("conv2d", &correlation, band)?;
+        let patches = Patches::in_bands("conv2d", &correlation, BAND_LEN)?;
         let groups = shape.params().groups;
         let group_outputs = shape.weights().n / groups;
         let mut plan = Direct {
@@ -70,7 +65,6 @@ impl Direct {
             group_outputs,
             largest_block: largest_block(isa),
             patches,
-            band,
             weights: Scratch::default(),
             bias: bias.map_or_else(|| vec![0.0; shape.weights().n], <[f32]>::to_vec),
             activation,
@@ -136,8 +130,8 @@ impl Direct {
         scratch: &mut [f32],
     ) {
         let [height, width] = self.output;
-        let bands = height.div_ceil(self.band);
-        let products = self.band * width * self.group_outputs * self.patches.offsets().len();
+        let bands = height.div_ceil(self.patches.band());
+        let products = self.patches.band() * width * self.group_outputs * self.patches.offsets().len();
         let together = (ITEM_PRODUCTS / products.max(1)).clamp(1, self.groups);
         let parts = self.groups.div_ceil(together);
         let len = self.strand_len();
@@ -146,13 +140,13 @@ impl Direct {
         let (batch_stride, out) = (y.batch_stride(), SharedOut::new(y.as_mut_ptr()));
         for_each_item(strands, x.shape().n * parts * bands, |strand, item| {
             let (image, part, band) = (item / bands / parts, item / bands % parts, item % bands);
-            let first = band * self.band;
+            let first = band * self.patches.band();
             isa.run(Band {
                 plan: self,
                 image: x.image(image),
                 groups: part * together..((part + 1) * together).min(self.groups),
                 first,
-                rows: self.band.min(height - first),
+                rows: self.patches.band().min(height - first),
                 // SAFETY: strands have parts of their own, within the scratch as asserted.
                 copy: unsafe { std::slice::from_raw_parts_mut(copies.get().add(strand * len), len) },
                 // SAFETY: image < n of the view.

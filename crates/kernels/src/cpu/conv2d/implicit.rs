@@ -1,7 +1,7 @@
 //! Implicit GEMM: pixels of an output row are the rows of the matrix product, read from a padded copy of the band.
 
 use crate::cpu::conv2d::patches::{Correlation, Patches};
-use crate::cpu::gemm::{self, Epilogue, Panels, Rows, Tile, TileResult, even_tile, store_planes};
+use crate::cpu::gemm::{self, Epilogue, Panels, Rows, Tile, TileResult, even_part, store_planes};
 use crate::cpu::threads::SharedOut;
 use crate::error::Result;
 use crate::simd::{Isa, Simd};
@@ -26,7 +26,6 @@ pub(crate) struct ImplicitGemm {
     output: [usize; 2],
     channels: usize,
     patches: Patches,
-    band: usize,
     panels: Vec<Panels>,
     epilogues: Vec<Epilogue>,
     placement: Placement,
@@ -40,16 +39,9 @@ impl ImplicitGemm {
         epilogues: Vec<Epilogue>,
         placement: Placement,
     ) -> Result<Self> {
-        let height = correlation.output[0];
-        // The copy grows with the band by about one row's share for each row.
-        let one = Patches::new(op, correlation, 1)?.len();
-        let two = Patches::new(op, correlation, 2)?.len();
-        let most = 1 + BAND_LEN.saturating_sub(one) / (two - one).max(1);
-        let bands = height.div_ceil(most.min(height));
-        let band = height.div_ceil(bands);
-        let patches = Patches::new(op, correlation, band)?;
+        let patches = Patches::in_bands(op, correlation, BAND_LEN)?;
         let (output, channels) = (correlation.output, correlation.channels);
-        Ok(ImplicitGemm { output, channels, patches, band, panels, epilogues, placement })
+        Ok(ImplicitGemm { output, channels, patches, panels, epilogues, placement })
     }
 
     /// f32 of scratch for each strand.
@@ -80,7 +72,7 @@ impl ImplicitGemm {
 
     fn rows<'a>(&'a self, isa: Isa, x: TensorView<'a>, out: SharedOut, batch_stride: usize) -> BandRows<'a> {
         let row_tiles = self.output[1].div_ceil(isa.tile().0);
-        let bands = self.output[0].div_ceil(self.band);
+        let bands = self.output[0].div_ceil(self.patches.band());
         BandRows { plan: self, x, out, batch_stride, row_tiles, bands }
     }
 }
@@ -98,8 +90,8 @@ struct BandRows<'a> {
 impl BandRows<'_> {
     /// The first output row of a block, and how many it has.
     fn band(&self, block: usize) -> (usize, usize) {
-        let first = block % self.bands * self.plan.band;
-        (first, self.plan.band.min(self.plan.output[0] - first))
+        let first = block % self.bands * self.plan.patches.band();
+        (first, self.plan.patches.band().min(self.plan.output[0] - first))
     }
 
     fn image(&self, block: usize) -> usize {
@@ -122,7 +114,7 @@ impl Rows for BandRows<'_> {
     }
 
     fn max_tiles(&self) -> usize {
-        self.plan.band * self.row_tiles
+        self.plan.patches.band() * self.row_tiles
     }
 
     #[inline(always)]
@@ -147,7 +139,7 @@ impl Rows for BandRows<'_> {
     #[inline(always)]
     fn tile(&self, _: usize, tile: usize) -> Tile {
         let (row, part) = (tile / self.row_tiles, tile % self.row_tiles);
-        let (start, rows) = even_tile(self.plan.output[1], self.row_tiles, part);
+        let (start, rows) = even_part(self.plan.output[1], self.row_tiles, part);
         Tile { start: row * self.plan.patches.row_stride() + start, rows }
     }
 
@@ -157,7 +149,7 @@ impl Rows for BandRows<'_> {
         let group = self.group(block);
         let epilogue = &self.plan.epilogues[group];
         let row = self.band(block).0 + tile / self.row_tiles;
-        let (start, rows) = even_tile(self.plan.output[1], self.row_tiles, tile % self.row_tiles);
+        let (start, rows) = even_part(self.plan.output[1], self.row_tiles, tile % self.row_tiles);
         let first = self.image(block) * self.batch_stride
             + group * epilogue.columns * at.plane
             + at.origin

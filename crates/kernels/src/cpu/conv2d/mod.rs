@@ -107,7 +107,8 @@ impl Conv2dPlan {
             }
         };
         let correlation = Correlation::conv2d(&shape);
-        let epilogues = || group_epilogues(&shape, bias, activation);
+        let groups = shape.params().groups;
+        let epilogues = || Epilogue::per_group(groups, shape.weights().n / groups, bias, activation);
         let panels = || group_panels(cpu, &shape, &correlation, weights);
         let output = shape.output();
         let placement = Placement { plane: output.h * output.w, origin: 0, row: output.w, column: 1 };
@@ -236,21 +237,6 @@ fn group_panels(
                 let (c, tap) = (k / taps.len(), taps[k % taps.len()].index);
                 weights[((group * outputs + column) * correlation.channels + c) * kernel + tap]
             })
-        })
-        .collect()
-}
-
-fn group_epilogues(
-    shape: &Conv2dShape,
-    bias: Option<&[f32]>,
-    activation: Activation,
-) -> Result<Vec<Epilogue>> {
-    let groups = shape.params().groups;
-    let outputs = shape.weights().n / groups;
-    (0..groups)
-        .map(|group| {
-            let bias = bias.map(|b| &b[group * outputs..(group + 1) * outputs]);
-            Epilogue::new(outputs, bias, activation)
         })
         .collect()
 }

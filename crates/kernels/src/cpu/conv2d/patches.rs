@@ -177,6 +177,16 @@ pub(crate) struct Patches {
 pub(crate) const SLACK: usize = 64;
 
 impl Patches {
+    /// For even bands of as many output rows as a copy of `most_len` f32 holds; at least one.
+    pub fn in_bands(op: &'static str, correlation: &Correlation, most_len: usize) -> Result<Self> {
+        let height = correlation.output[0];
+        // The copy grows by the same amount with each row.
+        let (one, two) = (Self::new(op, correlation, 1)?.len(), Self::new(op, correlation, 2)?.len());
+        let most = 1 + most_len.saturating_sub(one) / (two - one).max(1);
+        let bands = height.div_ceil(most.min(height));
+        Self::new(op, correlation, height.div_ceil(bands))
+    }
+
     /// For bands of `band` output rows.
     pub fn new(op: &'static str, correlation: &Correlation, band: usize) -> Result<Self> {
         let Correlation { channels, input, output, step, ref taps } = *correlation;
@@ -209,6 +219,11 @@ impl Patches {
     /// f32 of one band's copy.
     pub fn len(&self) -> usize {
         self.channels * self.plane_stride + SLACK
+    }
+
+    /// Output rows of a band; the last band may have fewer.
+    pub fn band(&self) -> usize {
+        self.band
     }
 
     /// Elements of one input plane.

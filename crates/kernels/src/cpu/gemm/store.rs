@@ -26,6 +26,17 @@ impl Epilogue {
         Ok(Epilogue { bias: padded, activation, columns })
     }
 
+    /// One for each of `groups` groups of `columns` output channels.
+    pub fn per_group(
+        groups: usize,
+        columns: usize,
+        bias: Option<&[f32]>,
+        activation: Activation,
+    ) -> Result<Vec<Self>> {
+        let part = |group| bias.map(|b| &b[group * columns..(group + 1) * columns]);
+        (0..groups).map(|group| Epilogue::new(columns, part(group), activation)).collect()
+    }
+
     /// Row `i` of a tile, vector `v`, finished.
     ///
     /// # Safety
