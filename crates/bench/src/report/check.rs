@@ -88,24 +88,27 @@ fn verdict(row: &Row) -> String {
     }
 }
 
-/// Failures shown in full, of each row.
-const SHOWN: usize = 3;
+/// Failures shown in full.
+const SHOWN: usize = 12;
 
 fn write_rest(f: &mut fmt::Formatter<'_>, report: &CheckReport) -> fmt::Result {
     for not_yet in &report.not_yet {
         writeln!(f, "not yet: {}: {} ({} cases)", not_yet.operator, not_yet.what, not_yet.cases)?;
     }
-    for row in report.rows.iter().filter(|row| !row.failures.is_empty()) {
-        for failure in row.failures.iter().take(SHOWN) {
-            let (isa, algo) = (&row.isa, &row.algo);
-            writeln!(f, "\nFAILED {} {isa} {algo}: {}: {}", row.operator, failure.case, failure.message)?;
-            writeln!(f, "  {}", failure.repro)?;
-        }
-        if row.failures.len() > SHOWN {
-            writeln!(f, "  and {} more of this row", row.failures.len() - SHOWN)?;
-        }
+    let failures = report.rows.iter().flat_map(|row| row.failures.iter().map(move |failure| (row, failure)));
+    for (row, failure) in failures.take(SHOWN) {
+        let (isa, algo) = (&row.isa, &row.algo);
+        writeln!(f, "\nFAILED {} {isa} {algo}: {}: {}", row.operator, failure.case, failure.message)?;
+        writeln!(f, "  {}", failure.repro)?;
     }
     let failed = report.failures().count();
+    if failed > SHOWN {
+        writeln!(
+            f,
+            "\nand {} more (--op, --isa and --algo narrow them down; --json lists all)",
+            failed - SHOWN
+        )?;
+    }
     let runs = report.cases();
     match (runs, failed) {
         (0, _) => writeln!(f, "\nNothing was checked: no case fits what was asked for."),
