@@ -1,7 +1,7 @@
 //! Fully connected layer, forward: a matrix product whose rows are samples.
 
 use crate::cpu::conv2d::{Description, check_views, check_weights};
-use crate::cpu::gemm::{self, Epilogue, Panels, Rows, Tile, TileResult, even_tile, store_rows};
+use crate::cpu::gemm::{self, Blocking, Epilogue, Panels, Rows, Tile, TileResult, store_rows};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::threads::SharedOut;
 use crate::cpu::{Cpu, expect_shape};
@@ -11,9 +11,6 @@ use crate::simd::Simd;
 use crate::tensor::{Tensor, TensorView, TensorViewMut, checked_product};
 
 const OP: &str = "linear";
-
-/// The packed samples of a block in f32 (256 KiB), unless one tile needs more.
-const BLOCK_LEN: usize = 64 * 1024;
 
 /// A fully connected layer (with bias and activation) ready to run, as [`crate::Conv2dPlan`] is.
 ///
@@ -36,9 +33,7 @@ pub struct LinearPlan {
     epilogue: Epilogue,
     offsets: Vec<usize>,
     pitch: usize,
-    /// Tiles over all samples, and of one block.
-    tiles: usize,
-    block: usize,
+    blocking: Blocking,
     scratch_len: usize,
 }
 
@@ -62,7 +57,6 @@ impl LinearPlan {
         let isa = cpu.isa();
         let pitch = isa.tile().0;
         let tile_len = checked_product(OP, "panel", &[depth, pitch])?;
-        let tiles = shape.input().n.div_ceil(pitch);
         let mut plan = LinearPlan {
             cpu: *cpu,
             strands: cpu.thread_count(),
@@ -71,8 +65,7 @@ impl LinearPlan {
             epilogue: Epilogue::new(outputs, bias, activation)?,
             offsets: (0..depth).map(|k| k * pitch).collect(),
             pitch,
-            tiles,
-            block: (BLOCK_LEN / tile_len).clamp(1, tiles.max(1)),
+            blocking: Blocking::new(shape.input().n, pitch, tile_len),
             scratch_len: 0,
         };
         let rows = plan.rows(TensorView::empty(), SharedOut::new(std::ptr::null_mut()), 0);
@@ -139,11 +132,6 @@ struct SampleRows<'a> {
 }
 
 impl SampleRows<'_> {
-    /// The first sample of a tile, and how many it has.
-    fn samples(&self, block: usize, tile: usize) -> (usize, usize) {
-        even_tile(self.plan.shape.input().n, self.plan.tiles, block * self.plan.block + tile)
-    }
-
     fn tile_len(&self) -> usize {
         self.plan.offsets.len() * self.plan.pitch
     }
@@ -151,7 +139,7 @@ impl SampleRows<'_> {
 
 impl Rows for SampleRows<'_> {
     fn blocks(&self) -> usize {
-        self.plan.tiles.div_ceil(self.plan.block)
+        self.plan.blocking.blocks()
     }
 
     #[inline(always)]
@@ -160,11 +148,11 @@ impl Rows for SampleRows<'_> {
     }
 
     fn load_len(&self) -> usize {
-        self.plan.block * self.tile_len()
+        self.plan.blocking.max_tiles() * self.tile_len()
     }
 
     fn max_tiles(&self) -> usize {
-        self.plan.block
+        self.plan.blocking.max_tiles()
     }
 
     #[inline(always)]
@@ -175,7 +163,7 @@ impl Rows for SampleRows<'_> {
     #[inline(always)]
     fn load<S: Simd>(&self, _: S, block: usize, scratch: &mut [f32]) -> *const f32 {
         for tile in 0..self.tiles(block) {
-            let (first, count) = self.samples(block, tile);
+            let (first, count) = self.plan.blocking.tile(block, tile);
             let panel = &mut scratch[tile * self.tile_len()..(tile + 1) * self.tile_len()];
             for i in 0..count {
                 let sample = self.x.image(first + i);
@@ -189,17 +177,17 @@ impl Rows for SampleRows<'_> {
 
     #[inline(always)]
     fn tiles(&self, block: usize) -> usize {
-        self.plan.block.min(self.plan.tiles - block * self.plan.block)
+        self.plan.blocking.tiles(block)
     }
 
     #[inline(always)]
     fn tile(&self, block: usize, tile: usize) -> Tile {
-        Tile { start: tile * self.tile_len(), rows: self.samples(block, tile).1 }
+        Tile { start: tile * self.tile_len(), rows: self.plan.blocking.tile(block, tile).1 }
     }
 
     #[inline(always)]
     unsafe fn store<S: Simd>(&self, simd: S, block: usize, tile: usize, result: TileResult) {
-        let first = self.samples(block, tile).0;
+        let first = self.plan.blocking.tile(block, tile).0;
         // SAFETY: whole rows of samples of the batch.
         unsafe {
             let out = self.out.get().add(first * self.batch_stride);

@@ -5,15 +5,12 @@
 
 use crate::cpu::conv2d::implicit::Placement;
 use crate::cpu::conv2d::patches::{Correlation, Patches};
-use crate::cpu::gemm::{self, Epilogue, Panels, Rows, Tile, TileResult, even_tile, store_planes};
+use crate::cpu::gemm::{self, Blocking, Epilogue, Panels, Rows, Tile, TileResult, store_planes};
 use crate::cpu::scratch::whole_lines;
 use crate::cpu::threads::SharedOut;
 use crate::error::Result;
 use crate::simd::{Isa, MAX_LANES, Simd};
 use crate::tensor::{TensorView, TensorViewMut, checked_product};
-
-/// The panels of a block in f32 (256 KiB), unless one tile needs more.
-const BLOCK_LEN: usize = 64 * 1024;
 
 /// A convolution by im2col, its weights packed.
 #[derive(Debug, Clone)]
@@ -21,7 +18,6 @@ pub(crate) struct Im2col {
     /// Pixels of a plane, and of a row.
     pixels: usize,
     width: usize,
-    images: usize,
     channels: usize,
     patches: Patches,
     panels: Vec<Panels>,
@@ -30,9 +26,8 @@ pub(crate) struct Im2col {
     /// `k * pitch`, where the pitch is the rows of a tile.
     offsets: Vec<usize>,
     pitch: usize,
-    /// Tiles over the pixels of all images, and of one block.
-    tiles: usize,
-    block: usize,
+    /// Of the pixels of all images.
+    blocking: Blocking,
     /// Images that one block can touch.
     touched: usize,
 }
@@ -52,14 +47,12 @@ impl Im2col {
         let (pixels, depth) = (height * width, correlation.depth());
         let pitch = isa.tile().0;
         let tile_len = checked_product(op, "panel", &[depth, pitch])?;
-        let tiles = checked_product(op, "pixels", &[images, pixels])?.div_ceil(pitch);
-        let block = (BLOCK_LEN / tile_len.max(1)).clamp(1, tiles.max(1));
-        let touched = (block * pitch).div_ceil(pixels).saturating_add(1).min(images.max(1));
+        let blocking = Blocking::new(checked_product(op, "pixels", &[images, pixels])?, pitch, tile_len);
+        let touched = (blocking.max_tiles() * pitch).div_ceil(pixels).saturating_add(1).min(images.max(1));
         checked_product(op, "unfolded patches", &[touched, patches.len()])?;
         Ok(Im2col {
             pixels,
             width,
-            images,
             channels: correlation.channels,
             patches,
             panels,
@@ -67,8 +60,7 @@ impl Im2col {
             placement,
             offsets: (0..depth).map(|k| k * pitch).collect(),
             pitch,
-            tiles,
-            block,
+            blocking,
             touched,
         })
     }
@@ -106,18 +98,10 @@ struct PixelRows<'a> {
 }
 
 impl PixelRows<'_> {
-    fn group_blocks(&self) -> usize {
-        self.plan.tiles.div_ceil(self.plan.block)
-    }
-
-    /// The tile's number among all.
-    fn index(&self, block: usize, tile: usize) -> usize {
-        block % self.group_blocks() * self.plan.block + tile
-    }
-
-    /// The first pixel of a tile, and how many it has.
+    /// The first pixel of a tile among those of all images, and how many it has.
+    #[inline(always)]
     fn pixels(&self, block: usize, tile: usize) -> (usize, usize) {
-        even_tile(self.plan.images * self.plan.pixels, self.plan.tiles, self.index(block, tile))
+        self.plan.blocking.tile(block % self.plan.blocking.blocks(), tile)
     }
 
     fn tile_len(&self) -> usize {
@@ -127,21 +111,21 @@ impl PixelRows<'_> {
 
 impl Rows for PixelRows<'_> {
     fn blocks(&self) -> usize {
-        self.plan.panels.len() * self.group_blocks()
+        self.plan.panels.len() * self.plan.blocking.blocks()
     }
 
     #[inline(always)]
     fn group(&self, block: usize) -> usize {
-        block / self.group_blocks()
+        block / self.plan.blocking.blocks()
     }
 
     fn load_len(&self) -> usize {
-        whole_lines(self.plan.block * self.tile_len() + MAX_LANES)
+        whole_lines(self.plan.blocking.max_tiles() * self.tile_len())
             + self.plan.touched * self.plan.patches.len()
     }
 
     fn max_tiles(&self) -> usize {
-        self.plan.block
+        self.plan.blocking.max_tiles()
     }
 
     #[inline(always)]
@@ -152,7 +136,7 @@ impl Rows for PixelRows<'_> {
     #[inline(always)]
     fn load<S: Simd>(&self, _: S, block: usize, scratch: &mut [f32]) -> *const f32 {
         let plan = self.plan;
-        let (panels, copies) = scratch.split_at_mut(whole_lines(plan.block * self.tile_len() + MAX_LANES));
+        let (panels, copies) = scratch.split_at_mut(whole_lines(plan.blocking.max_tiles() * self.tile_len()));
         let tiles = self.tiles(block);
         let (first_image, last_image) = {
             let (last, len) = self.pixels(block, tiles - 1);
@@ -184,7 +168,7 @@ impl Rows for PixelRows<'_> {
 
     #[inline(always)]
     fn tiles(&self, block: usize) -> usize {
-        self.plan.block.min(self.plan.tiles - self.index(block, 0))
+        self.plan.blocking.tiles(block % self.plan.blocking.blocks())
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! Implicit GEMM: pixels of an output row are the rows of the matrix product, read from a padded copy of the band.
 
 use crate::cpu::conv2d::patches::{Correlation, Patches};
-use crate::cpu::gemm::{self, Epilogue, Panels, Rows, Tile, TileResult, even_tile, store_planes};
+use crate::cpu::gemm::{self, Epilogue, Panels, Rows, Tile, TileResult, even_part, store_planes};
 use crate::cpu::threads::SharedOut;
 use crate::error::Result;
 use crate::simd::{Isa, Simd};
@@ -147,7 +147,7 @@ impl Rows for BandRows<'_> {
     #[inline(always)]
     fn tile(&self, _: usize, tile: usize) -> Tile {
         let (row, part) = (tile / self.row_tiles, tile % self.row_tiles);
-        let (start, rows) = even_tile(self.plan.output[1], self.row_tiles, part);
+        let (start, rows) = even_part(self.plan.output[1], self.row_tiles, part);
         Tile { start: row * self.plan.patches.row_stride() + start, rows }
     }
 
@@ -157,7 +157,7 @@ impl Rows for BandRows<'_> {
         let group = self.group(block);
         let epilogue = &self.plan.epilogues[group];
         let row = self.band(block).0 + tile / self.row_tiles;
-        let (start, rows) = even_tile(self.plan.output[1], self.row_tiles, tile % self.row_tiles);
+        let (start, rows) = even_part(self.plan.output[1], self.row_tiles, tile % self.row_tiles);
         let first = self.image(block) * self.batch_stride
             + group * epilogue.columns * at.plane
             + at.origin

@@ -6,15 +6,12 @@
 //! (256 channels of 56x56 to 64: in place 92% of the microkernel's speed against 82% packed on AVX-512; 69% against
 //! 77% on AVX2).
 
-use crate::cpu::gemm::{self, Epilogue, Panels, Rows, Tile, TileResult, even_tile, store_planes};
+use crate::cpu::gemm::{self, Blocking, Epilogue, Panels, Rows, Tile, TileResult, store_planes};
 use crate::cpu::threads::SharedOut;
 use crate::error::Result;
 use crate::shape::Conv2dShape;
 use crate::simd::{Isa, MAX_LANES, Simd};
 use crate::tensor::{TensorView, TensorViewMut, checked_product};
-
-/// The panels of a block in f32 (256 KiB), unless one tile needs more.
-const BLOCK_LEN: usize = 64 * 1024;
 
 /// Planes read side by side while packing.
 const STREAMS: usize = 16;
@@ -29,9 +26,8 @@ pub(crate) struct Pointwise {
     offsets: Vec<usize>,
     packed: bool,
     pitch: usize,
-    /// Tiles over the pixels of an image, and of one block.
-    tiles: usize,
-    block: usize,
+    /// Of the pixels of one image.
+    blocking: Blocking,
 }
 
 impl Pointwise {
@@ -39,11 +35,10 @@ impl Pointwise {
         let (pixels, channels) = (shape.input().plane_len(), shape.weights().c);
         let pitch = isa.tile().0;
         let tile_len = checked_product("conv2d", "panel", &[channels, pitch])?;
-        let tiles = pixels.div_ceil(pitch);
-        let block = (BLOCK_LEN / tile_len).clamp(1, tiles);
+        let blocking = Blocking::new(pixels, pitch, tile_len);
         let packed = isa != Isa::Avx512;
         let offsets = (0..channels).map(|c| c * if packed { pitch } else { pixels }).collect();
-        Ok(Pointwise { pixels, channels, panels, epilogues, offsets, packed, pitch, tiles, block })
+        Ok(Pointwise { pixels, channels, panels, epilogues, offsets, packed, pitch, blocking })
     }
 
     /// f32 of scratch for each strand.
@@ -79,22 +74,14 @@ struct PixelRows<'a> {
 }
 
 impl PixelRows<'_> {
-    fn group_blocks(&self) -> usize {
-        self.plan.tiles.div_ceil(self.plan.block)
-    }
-
     fn image(&self, block: usize) -> usize {
-        block / self.group_blocks() / self.plan.panels.len()
+        block / self.plan.blocking.blocks() / self.plan.panels.len()
     }
 
-    /// The tile's number among those of its image.
-    fn index(&self, block: usize, tile: usize) -> usize {
-        block % self.group_blocks() * self.plan.block + tile
-    }
-
-    /// The first pixel of a tile, and how many it has.
+    /// The first pixel of a tile in its image, and how many it has.
+    #[inline(always)]
     fn pixels(&self, block: usize, tile: usize) -> (usize, usize) {
-        even_tile(self.plan.pixels, self.plan.tiles, self.index(block, tile))
+        self.plan.blocking.tile(block % self.plan.blocking.blocks(), tile)
     }
 
     fn tile_len(&self) -> usize {
@@ -104,20 +91,20 @@ impl PixelRows<'_> {
 
 impl Rows for PixelRows<'_> {
     fn blocks(&self) -> usize {
-        self.x.shape().n * self.plan.panels.len() * self.group_blocks()
+        self.x.shape().n * self.plan.panels.len() * self.plan.blocking.blocks()
     }
 
     #[inline(always)]
     fn group(&self, block: usize) -> usize {
-        block / self.group_blocks() % self.plan.panels.len()
+        block / self.plan.blocking.blocks() % self.plan.panels.len()
     }
 
     fn load_len(&self) -> usize {
-        if self.plan.packed { self.plan.block * self.tile_len() } else { 0 }
+        if self.plan.packed { self.plan.blocking.max_tiles() * self.tile_len() } else { 0 }
     }
 
     fn max_tiles(&self) -> usize {
-        self.plan.block
+        self.plan.blocking.max_tiles()
     }
 
     #[inline(always)]
@@ -161,7 +148,7 @@ impl Rows for PixelRows<'_> {
 
     #[inline(always)]
     fn tiles(&self, block: usize) -> usize {
-        self.plan.block.min(self.plan.tiles - self.index(block, 0))
+        self.plan.blocking.tiles(block % self.plan.blocking.blocks())
     }
 
     #[inline(always)]

@@ -20,12 +20,14 @@
 //!
 //! The order of every sum is fixed by the plan: `k` ascending. Threads only share out blocks and panels.
 
+mod blocking;
 mod kernel;
 mod panels;
 mod store;
 
 use std::ops::Range;
 
+pub(crate) use blocking::{Blocking, even_part};
 pub use kernel::{MicrokernelProbe, probe_microkernel};
 pub(crate) use panels::Panels;
 pub(crate) use store::{Epilogue, store_planes, store_rows};
@@ -145,7 +147,7 @@ pub(crate) unsafe fn run<R: Rows>(
     for_each_item(strands, blocks * chunks, |strand, item| {
         let block = item / chunks;
         let panels = &panels[rows.group(block)];
-        let (start, count) = even_tile(panels.count(), chunks, item % chunks);
+        let (start, count) = even_part(panels.count(), chunks, item % chunks);
         // SAFETY: strands have parts of their own, within the scratch as asserted.
         let scratch = unsafe { std::slice::from_raw_parts_mut(base.get().add(strand * len), len) };
         isa.run(Block { rows, block, panels, which: start..start + count, scratch });
@@ -205,14 +207,4 @@ unsafe fn multiply<S: Simd>(
             }
         }
     }
-}
-
-/// Part `tile` of `tiles` even parts of `len`: its start and its length. 49 rows in tiles of up to 14 are
-/// 13, 12, 12, 12, not 14, 14, 14, 7.
-#[inline(always)]
-pub(crate) fn even_tile(len: usize, tiles: usize, tile: usize) -> (usize, usize) {
-    // The first `len % tiles` tiles are one row longer.
-    let (short, longer) = (len / tiles, len % tiles);
-    let start = tile * short + tile.min(longer);
-    (start, short + usize::from(tile < longer))
 }
