@@ -2,7 +2,8 @@
 //!
 //! For sums too short to pay for a transposed store (few input channels), for fewer output channels than a vector
 //! has lanes, and, with one input channel per group, for depthwise convolution. It reads the same padded copy as the
-//! implicit GEMM, so that it serves every stride, dilation and padding:
+//! implicit GEMM, so that it serves every stride, dilation and padding; without stride and padding the input is such a
+//! copy already, and is read in place:
 //!
 //! ```text
 //! for each block of R output channels, for each output row of the band
@@ -19,7 +20,7 @@ use crate::cpu::conv2d::patches::{Correlation, Patches};
 use crate::cpu::scratch::{Scratch, whole_lines};
 use crate::cpu::threads::{SharedOut, for_each_item};
 use crate::error::Result;
-use crate::shape::{Activation, Conv2dShape};
+use crate::shape::{Activation, Conv2dShape, Padding};
 use crate::simd::{Isa, Simd, SimdOp};
 use crate::tensor::{TensorView, TensorViewMut, checked_product};
 
@@ -34,12 +35,20 @@ const ITEM_PRODUCTS: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Direct {
     output: [usize; 2],
-    channels: usize,
     groups: usize,
     /// Output channels of a group, in blocks of 8, 4, 2 or 1.
     group_outputs: usize,
     largest_block: usize,
-    patches: Patches,
+    /// The copy to make of each band; none where the input is read in place.
+    patches: Option<Patches>,
+    /// Where each product's input lies relative to its output, in the copy or in the group's part of an image.
+    offsets: Vec<usize>,
+    /// From what one output row reads to what the next one reads.
+    row_stride: usize,
+    /// Output rows of a band; the last band may have fewer.
+    band: usize,
+    /// Elements of a group's input.
+    group_input: usize,
     weights: Scratch,
     bias: Vec<f32>,
     activation: Activation,
@@ -54,21 +63,38 @@ impl Direct {
         activation: Activation,
     ) -> Result<Self> {
         let correlation = Correlation::conv2d(shape);
-        let [height, width] = correlation.output;
-        let patches = Patches::in_bands("conv2d", &correlation, BAND_LEN)?;
         let groups = shape.params().groups;
-        let group_outputs = shape.weights().n / groups;
         let mut plan = Direct {
-            output: [height, width],
-            channels: correlation.channels,
+            output: correlation.output,
             groups,
-            group_outputs,
+            group_outputs: shape.weights().n / groups,
             largest_block: largest_block(isa),
-            patches,
+            patches: None,
+            offsets: Vec::new(),
+            row_stride: 0,
+            band: 0,
+            group_input: correlation.channels * shape.input().plane_len(),
             weights: Scratch::default(),
             bias: bias.map_or_else(|| vec![0.0; shape.weights().n], <[f32]>::to_vec),
             activation,
         };
+        if shape.params().stride == [1, 1]
+            && shape.params().padding == Padding::default()
+            // A last vector that is partial would be read beyond the image.
+            && shape.output().w >= isa.lanes()
+        {
+            let (plane, width) = (shape.input().plane_len(), shape.input().w);
+            plan.offsets =
+                correlation.offsets(plane, |tap| (tap.at[0] as usize) * width + tap.at[1] as usize);
+            plan.row_stride = width;
+            plan.band = (BAND_LEN / (correlation.channels * width)).clamp(1, shape.output().h);
+        } else {
+            let patches = Patches::in_bands("conv2d", &correlation, BAND_LEN)?;
+            plan.offsets = patches.offsets().to_vec();
+            plan.row_stride = patches.row_stride();
+            plan.band = patches.band();
+            plan.patches = Some(patches);
+        }
         plan.weights = plan.arrange(&correlation, shape, weights)?;
         Ok(plan)
     }
@@ -117,7 +143,7 @@ impl Direct {
 
     /// f32 of scratch for each strand.
     pub fn strand_len(&self) -> usize {
-        whole_lines(self.patches.len())
+        self.patches.as_ref().map_or(0, |patches| whole_lines(patches.len()))
     }
 
     /// The views have the shapes that the plan checked.
@@ -130,8 +156,8 @@ impl Direct {
         scratch: &mut [f32],
     ) {
         let [height, width] = self.output;
-        let bands = height.div_ceil(self.patches.band());
-        let products = self.patches.band() * width * self.group_outputs * self.patches.offsets().len();
+        let bands = height.div_ceil(self.band);
+        let products = self.band * width * self.group_outputs * self.offsets.len();
         let together = (ITEM_PRODUCTS / products.max(1)).clamp(1, self.groups);
         let parts = self.groups.div_ceil(together);
         let len = self.strand_len();
@@ -140,13 +166,13 @@ impl Direct {
         let (batch_stride, out) = (y.batch_stride(), SharedOut::new(y.as_mut_ptr()));
         for_each_item(strands, x.shape().n * parts * bands, |strand, item| {
             let (image, part, band) = (item / bands / parts, item / bands % parts, item % bands);
-            let first = band * self.patches.band();
+            let first = band * self.band;
             isa.run(Band {
                 plan: self,
                 image: x.image(image),
                 groups: part * together..((part + 1) * together).min(self.groups),
                 first,
-                rows: self.patches.band().min(height - first),
+                rows: self.band.min(height - first),
                 // SAFETY: strands have parts of their own, within the scratch as asserted.
                 copy: unsafe { std::slice::from_raw_parts_mut(copies.get().add(strand * len), len) },
                 // SAFETY: image < n of the view.
@@ -197,20 +223,26 @@ impl SimdOp for Band<'_> {
         let Band { plan, image, groups, first, rows, copy, out } = self;
         let [height, width] = plan.output;
         let plane = height * width;
-        let depth = plan.patches.offsets().len();
-        let input = plan.channels * plan.patches.input_len();
+        let depth = plan.offsets.len();
         for group in groups {
-            plan.patches.copy(&image[group * input..(group + 1) * input], first, rows, copy);
+            let input = &image[group * plan.group_input..(group + 1) * plan.group_input];
+            let x = match &plan.patches {
+                Some(patches) => {
+                    patches.copy(input, first, rows, copy);
+                    copy.as_ptr()
+                }
+                None => input[first * plan.row_stride..].as_ptr(),
+            };
             for (block, size) in plan.blocks() {
                 let filter = group * plan.group_outputs + block;
                 // SAFETY: the copy holds what every offset reads from every pixel of the band, and slack for whole
-                // vectors; the weights of a block follow those of all channels before it; the rows lie in the planes
+                // vectors; in place, every row is at least a vector wide, and none is read beyond its end. The weights of a block follow those of all channels before it; the rows lie in the planes
                 // filter..filter + size of the output, which the plan checked.
                 unsafe {
                     let lines = Lines {
-                        x: copy.as_ptr(),
-                        x_stride: plan.patches.row_stride(),
-                        offsets: plan.patches.offsets(),
+                        x,
+                        x_stride: plan.row_stride,
+                        offsets: &plan.offsets,
                         weights: plan.weights.as_slice()[filter * depth..].as_ptr(),
                         bias: &plan.bias[filter..filter + size],
                         activation: plan.activation,

@@ -98,6 +98,13 @@ impl Correlation {
         Correlation { channels, input, output, step, taps }
     }
 
+    /// Where each product's input lies relative to its output, channel by channel, tap by tap: in planes `plane` apart,
+    /// each tap where `at` says.
+    pub fn offsets(&self, plane: usize, at: impl Fn(&Tap) -> usize) -> Vec<usize> {
+        let taps: Vec<usize> = self.taps.iter().map(at).collect();
+        (0..self.channels).flat_map(|c| taps.iter().map(move |&tap| c * plane + tap)).collect()
+    }
+
     /// Products in one sum.
     pub fn depth(&self) -> usize {
         self.channels * self.taps.len()
@@ -199,10 +206,8 @@ impl Patches {
         checked_product(op, "padded copy", &[channels, plane_stride])?
             .checked_add(SLACK)
             .ok_or(Error::Overflow { op, arg: "padded copy", dims: Dims::new(&[channels, plane_stride]) })?;
-        let tap_offsets: Vec<usize> =
-            taps.iter().map(|t| rows.position(t.at[0]) * row_stride + columns.position(t.at[1])).collect();
-        let offsets =
-            (0..channels).flat_map(|c| tap_offsets.iter().map(move |&t| c * plane_stride + t)).collect();
+        let offsets = correlation
+            .offsets(plane_stride, |tap| rows.position(tap.at[0]) * row_stride + columns.position(tap.at[1]));
         Ok(Patches {
             rows,
             columns,
@@ -226,17 +231,12 @@ impl Patches {
         self.band
     }
 
-    /// Elements of one input plane.
-    pub fn input_len(&self) -> usize {
-        self.input[0] * self.input[1]
-    }
-
     /// From one output row to the next.
     pub fn row_stride(&self) -> usize {
         self.row_stride
     }
 
-    /// Where each product's input lies relative to its output: channel by channel, tap by tap.
+    /// [`Correlation::offsets`] in the copy.
     pub fn offsets(&self) -> &[usize] {
         &self.offsets
     }
