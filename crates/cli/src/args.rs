@@ -82,11 +82,12 @@ impl CheckArgs {
     /// What to check.
     pub fn options(&self) -> Result<CheckOptions, Box<dyn Error>> {
         let isas = Self::isas(&self.isa)?;
-        let case = match (&self.case, self.op.as_slice()) {
-            (Some(text), [op]) => Some(Case::parse(*op, text)?),
-            (Some(text), _) => Some(text.parse()?),
-            (None, _) => None,
+        let parse = |text: &String| match self.op.as_slice() {
+            [op] => Case::parse(*op, text),
+            _ => text.parse(),
         };
+        let unreadable = |error| format!("--case {}: {error}", self.case.as_deref().unwrap_or_default());
+        let case = self.case.as_ref().map(parse).transpose().map_err(unreadable)?;
         Ok(CheckOptions { ops: self.op.clone(), isas, algos: self.algo.clone(), full: self.full, case })
     }
 }
