@@ -19,7 +19,7 @@ pub enum Error {
         /// The name of the layer.
         layer: String,
         /// What the kernel said.
-        source: tilewise_kernels::Error,
+        source: Box<tilewise_kernels::Error>,
     },
     /// A file cannot be read or written.
     #[error("{}: cannot {action}: {source}", path.display())]
@@ -69,7 +69,7 @@ pub enum Error {
         /// Number and name of the entry.
         entry: String,
         /// What does not fit.
-        source: tilewise_kernels::Error,
+        source: Box<tilewise_kernels::Error>,
     },
     /// A suite of that name does not exist.
     #[error("unknown suite \"{name}\"; there are {known}")]

@@ -58,9 +58,9 @@ fn draw(canvas: &Canvas<'_>, height: i32, report: &Report) -> Result<()> {
 
     rectangle(canvas, [(0, 0), (WIDTH, height)], WHITE)?;
     text(canvas, &report.heading(), (LEFT, 16), 24, INK, HPos::Left)?;
-    for tick in ticks {
+    for (tick, label) in ticks {
         vertical(canvas, x(tick), top, bottom, GRID.into())?;
-        text(canvas, &format!("{tick}"), (x(tick), bottom + 6), 15, MUTED, HPos::Center)?;
+        text(canvas, &label, (x(tick), bottom + 6), 15, MUTED, HPos::Center)?;
     }
     text(canvas, unit, ((LEFT + WIDTH - RIGHT) / 2, bottom + 28), 16, INK, HPos::Center)?;
 
@@ -100,13 +100,15 @@ fn colour(group: usize) -> RGBColor {
     COLOURS[group % COLOURS.len()]
 }
 
-/// Round numbers from 0 to just past `highest`, 4 to 10 of them, and the end of the axis.
-fn axis(highest: f64) -> (Vec<f64>, f64) {
+/// Round numbers from 0 to just past `highest`, 4 to 10 of them, with their labels; and the end of the axis.
+fn axis(highest: f64) -> (Vec<(f64, String)>, f64) {
     let highest = if highest.is_finite() && highest > 0.0 { highest } else { 1.0 };
     let decade = 10f64.powf((highest / 4.0).log10().floor());
     let step = [5.0, 2.0, 1.0].map(|m| m * decade).into_iter().find(|s| highest / s >= 4.0).unwrap_or(decade);
+    let decimals = (-decade.log10()).max(0.0).round() as usize;
     let end = highest * 1.02;
-    ((0..).map(|i| f64::from(i) * step).take_while(|&tick| tick <= end).collect(), end)
+    let ticks = (0..).map(|i| f64::from(i) * step).take_while(|&tick| tick <= end);
+    (ticks.map(|tick| (tick, format!("{tick:.decimals$}"))).collect(), end)
 }
 
 fn rectangle(canvas: &Canvas<'_>, corners: [(i32, i32); 2], colour: RGBColor) -> Result<()> {
@@ -129,14 +131,19 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_reach_the_end() {
-        for (highest, count, last) in
-            [(117.0, 6, 100.0), (40.0, 5, 40.0), (9.99, 5, 8.0), (0.7, 8, 0.7), (434.0, 5, 400.0)]
-        {
+        for (highest, expected) in [
+            (117.0, "0 20 40 60 80 100"),
+            (40.0, "0 10 20 30 40"),
+            (9.99, "0 2 4 6 8 10"),
+            (0.7, "0.0 0.1 0.2 0.3 0.4 0.5 0.6 0.7"),
+            (434.0, "0 100 200 300 400"),
+            (f64::NAN, "0.0 0.2 0.4 0.6 0.8 1.0"),
+        ] {
             let (ticks, end) = axis(highest);
-            assert_eq!((ticks.len(), ticks.first()), (count, Some(&0.0)), "{highest}: {ticks:?}");
-            assert!((ticks[ticks.len() - 1] - last).abs() < 1e-9 && end >= highest, "{highest}: {ticks:?}");
+            let labels: Vec<_> = ticks.iter().map(|(_, label)| label.as_str()).collect();
+            assert_eq!(labels.join(" "), expected);
+            assert!(ticks.iter().all(|(tick, _)| *tick <= end) && !(end < highest));
         }
-        assert!(axis(f64::NAN).0.len() > 1 && axis(0.0).0.len() > 1);
     }
 
     #[test]

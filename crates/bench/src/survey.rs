@@ -56,7 +56,11 @@ impl Survey {
             .map(|threads| {
                 let team = Team::new(threads)?;
                 let peak = |isa: Isa| Peak { isa: isa.name(), gflops: fma_peak(isa, &team) };
-                Ok(Roofs { threads, peaks: Isa::available().map(peak).collect(), bandwidth: memory.bandwidth(&team) })
+                Ok(Roofs {
+                    threads,
+                    peaks: Isa::available().map(peak).collect(),
+                    bandwidth: memory.bandwidth(&team),
+                })
             })
             .collect::<Result<_>>()?;
         Ok(Survey { machine, selected, roofs })

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, value_parser};
 use tilewise_bench::case::{Case, Op};
 use tilewise_bench::check::CheckOptions;
 use tilewise_bench::suites::networks;
@@ -132,13 +132,13 @@ pub struct BenchArgs {
 #[derive(clap::Args)]
 pub struct MeasureArgs {
     /// The number of threads
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=1024), allow_negative_numbers = true)]
     threads: u16,
     /// The instruction set [default: TILEWISE_ISA, or the fastest that this machine has]
     #[arg(long, value_parser = named::<Isa>(Isa::ALL.map(Isa::name)))]
     isa: Option<Isa>,
     /// Seconds to spend on each row
-    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds, allow_negative_numbers = true)]
     time: Duration,
 }
 

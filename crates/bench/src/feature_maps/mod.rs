@@ -8,7 +8,7 @@ mod picture;
 
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use image::imageops::FilterType;
 use rand::rngs::StdRng;
@@ -130,9 +130,10 @@ fn write_sizes(
     }
 }
 
-/// Multiples of 0.1 between -1 and 1, the same in every run.
+/// Multiples of 0.1 between -1 and 1, the same in every run. The seed is one whose kernels sum to about 0, as those of a
+/// fresh network do on average: ReLU leaves about half of their maps.
 fn random_kernels() -> impl Iterator<Item = Kernel> {
-    let mut rng = StdRng::seed_from_u64(7);
+    let mut rng = StdRng::seed_from_u64(86);
     RANDOM.into_iter().map(move |name| {
         let taps = std::array::from_fn(|_| rng.random_range(-9..=9i8).into());
         Kernel { name, taps, divisor: 10.0 }
@@ -164,4 +165,79 @@ fn read_image(path: &Path) -> Result<(String, Tensor)> {
         f32::from(pixels[(h * width + w) * channels + c]) / 255.0
     })?;
     Ok((source, tensor))
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{GrayImage, Luma, Rgb, RgbImage};
+
+    use super::*;
+
+    fn of_file(path: &Path) -> Result<FeatureMaps> {
+        FeatureMaps::new(&Cpu::new()?, Some(path))
+    }
+
+    #[test]
+    fn the_digit_is_explained_with_the_formulas_filled_in() {
+        let maps = FeatureMaps::new(&Cpu::new().unwrap(), None).unwrap();
+        let text = maps.to_string();
+        assert!(text.contains("a handwritten 5"), "{text}");
+        assert!(
+            text.contains("conv 3x3 s1 p1: floor((8 + 2*1 - 3)/1) + 1 = 8; 8 kernels -> 8 maps of 8x8"),
+            "{text}"
+        );
+        assert!(text.contains("max pool 2x2 s2: floor((8 - 2)/2) + 1 = 4 -> 8 maps of 4x4"), "{text}");
+        let png = image::load_from_memory(&maps.png(Path::new("x.png")).unwrap()).unwrap();
+        assert!(png.width() > 8 * 160 && png.height() > 4 * 160);
+    }
+
+    #[test]
+    fn sobel_x_sees_a_vertical_edge_and_sobel_y_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("edge.png");
+        GrayImage::from_fn(7, 5, |x, _| Luma([if x < 3 { 0 } else { 255 }])).save(&path).unwrap();
+        let maps = of_file(&path).unwrap();
+        assert_eq!(maps.conv.shape(), Shape4::new(1, 8, 5, 7));
+        assert_eq!((maps.conv.at(0, 0, 2, 3), maps.conv.at(0, 1, 2, 3)), (4.0, 0.0));
+        let text = maps.to_string();
+        assert!(text.contains("height floor((5 - 2)/2) + 1 = 2, width floor((7 - 2)/2) + 1 = 3"), "{text}");
+    }
+
+    #[test]
+    fn a_colour_image_of_one_grey_gives_the_maps_of_that_grey() {
+        let folder = tempfile::tempdir().unwrap();
+        let (grey, colour) = (folder.path().join("grey.png"), folder.path().join("colour.png"));
+        let value = |x: u32, y: u32| (x * 20 + y * 9) as u8;
+        GrayImage::from_fn(9, 9, |x, y| Luma([value(x, y)])).save(&grey).unwrap();
+        RgbImage::from_fn(9, 9, |x, y| Rgb([value(x, y); 3])).save(&colour).unwrap();
+        let (grey, colour) = (of_file(&grey).unwrap(), of_file(&colour).unwrap());
+        assert_eq!((grey.image.shape().c, colour.image.shape().c), (1, 3));
+        for (a, b) in grey.pool.data().iter().zip(colour.pool.data()) {
+            assert!((a - b).abs() < 1e-5, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_large_image_is_shrunk_and_its_picture_stays_readable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wide.jpg");
+        RgbImage::from_fn(2048, 16, |x, _| Rgb([x as u8, 0, 0])).save(&path).unwrap();
+        let maps = of_file(&path).unwrap();
+        assert_eq!(maps.image.shape(), Shape4::new(1, 3, 8, 1024));
+        assert!(maps.to_string().contains("wide.jpg (2048x16, shrunk)"));
+        let png = image::load_from_memory(&maps.png(Path::new("x.png")).unwrap()).unwrap();
+        assert!(png.width() < 3000 && png.height() < 1500);
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.png");
+        let message = |path: &Path| of_file(path).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(message(&path).contains("x.png: cannot read"));
+        fs::write(&path, "not an image").unwrap();
+        assert!(message(&path).contains("x.png: "), "{}", message(&path));
+        GrayImage::new(1, 9).save(&path).unwrap();
+        assert!(message(&path).contains("at least 2x2 pixels, got 1x9"), "{}", message(&path));
+    }
 }

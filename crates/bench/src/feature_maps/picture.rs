@@ -144,7 +144,13 @@ impl Canvas {
 
     /// A frame, and in it `h` x `w` values, as large as fits: each pixel shows the mean of the values that it covers, or
     /// the one that covers it.
-    fn cell(&mut self, at: (u32, u32), side: u32, [h, w]: [usize; 2], colour: impl Fn(usize, usize) -> [f32; 3]) {
+    fn cell(
+        &mut self,
+        at: (u32, u32),
+        side: u32,
+        [h, w]: [usize; 2],
+        colour: impl Fn(usize, usize) -> [f32; 3],
+    ) {
         let fit = |extent: usize| ((side as usize * extent / h.max(w)) as u32).max(1);
         let (height, width) = (fit(h), fit(w));
         let origin = (at.0 + (side - width) / 2, at.1 + (side - height) / 2);

@@ -8,8 +8,16 @@ use crate::check::{CheckReport, Row};
 /// One line for each operator, instruction set and algorithm, then what failed and what is not there yet.
 impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header =
-            ["operator", "ISA", "algorithm", "cases", "worst error", "tolerance", "error / tolerance", "result"];
+        let header = [
+            "operator",
+            "ISA",
+            "algorithm",
+            "cases",
+            "worst error",
+            "tolerance",
+            "error / tolerance",
+            "result",
+        ];
         let mut table = table(&header, 3);
         for row in &self.rows {
             table.add_row([
@@ -61,7 +69,10 @@ impl fmt::Display for Matrix<'_> {
             let cells = [operator.to_owned(), algo.to_owned(), cases].into_iter();
             table.add_row(cells.chain(isas.iter().map(cell)).collect::<Vec<_>>());
         }
-        writeln!(f, "{table}\n\nThe largest error of all cases as a multiple of what rounding may cause: right is up to 1, 0 is exact.")?;
+        writeln!(
+            f,
+            "{table}\n\nThe largest error of all cases as a multiple of what rounding may cause: right is up to 1, 0 is exact."
+        )?;
         write_rest(f, report)
     }
 }
@@ -77,24 +88,27 @@ fn verdict(row: &Row) -> String {
     }
 }
 
-/// Failures shown in full, of each row.
-const SHOWN: usize = 3;
+/// Failures shown in full.
+const SHOWN: usize = 12;
 
 fn write_rest(f: &mut fmt::Formatter<'_>, report: &CheckReport) -> fmt::Result {
     for not_yet in &report.not_yet {
         writeln!(f, "not yet: {}: {} ({} cases)", not_yet.operator, not_yet.what, not_yet.cases)?;
     }
-    for row in report.rows.iter().filter(|row| !row.failures.is_empty()) {
-        for failure in row.failures.iter().take(SHOWN) {
-            let (isa, algo) = (&row.isa, &row.algo);
-            writeln!(f, "\nFAILED {} {isa} {algo}: {}: {}", row.operator, failure.case, failure.message)?;
-            writeln!(f, "  {}", failure.repro)?;
-        }
-        if row.failures.len() > SHOWN {
-            writeln!(f, "  and {} more of this row", row.failures.len() - SHOWN)?;
-        }
+    let failures = report.rows.iter().flat_map(|row| row.failures.iter().map(move |failure| (row, failure)));
+    for (row, failure) in failures.take(SHOWN) {
+        let (isa, algo) = (&row.isa, &row.algo);
+        writeln!(f, "\nFAILED {} {isa} {algo}: {}: {}", row.operator, failure.case, failure.message)?;
+        writeln!(f, "  {}", failure.repro)?;
     }
     let failed = report.failures().count();
+    if failed > SHOWN {
+        writeln!(
+            f,
+            "\nand {} more (--op, --isa and --algo narrow them down; --json lists all)",
+            failed - SHOWN
+        )?;
+    }
     let runs = report.cases();
     match (runs, failed) {
         (0, _) => writeln!(f, "\nNothing was checked: no case fits what was asked for."),
@@ -124,7 +138,8 @@ mod tests {
     #[test]
     fn a_failure_is_shown_with_its_command() {
         let failure = Failure { case: "n1".into(), message: "3 of 9".into(), repro: "tilewise check".into() };
-        let report = CheckReport { rows: vec![row("avx2", vec![]), row("avx512", vec![failure])], not_yet: vec![] };
+        let report =
+            CheckReport { rows: vec![row("avx2", vec![]), row("avx512", vec![failure])], not_yet: vec![] };
         for text in [report.to_string(), Matrix(&report).to_string()] {
             assert!(text.contains("FAILED conv2d avx512 direct: n1: 3 of 9\n  tilewise check\n"), "{text}");
             assert!(text.contains("1 FAILED") && text.ends_with("1 of 14 runs FAILED.\n"), "{text}");

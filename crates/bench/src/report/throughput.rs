@@ -155,6 +155,9 @@ impl Serialize for Report {
     }
 }
 
+/// A quiet machine keeps the median call within this multiple of the fastest.
+const BUSY: f64 = 1.15;
+
 impl Report {
     /// Without notes.
     pub fn new(title: &'static str, rows: Vec<Row>) -> Self {
@@ -190,6 +193,16 @@ impl Report {
             first.unit(),
             percents[percents.len() / 2],
         ))
+    }
+
+    /// Says so where other work on the machine has slowed the median down.
+    fn busy(&self) -> Option<String> {
+        let is_busy = |row: &&Row| row.timing.median > BUSY * row.timing.min;
+        let (busy, all) = (self.rows.iter().filter(is_busy).count(), self.rows.len());
+        (busy > 0).then(|| {
+            let percent = 100.0 * (BUSY - 1.0);
+            format!("The machine was busy: in {busy} of {all} rows the median call took over {percent:.0}% longer than the fastest.")
+        })
     }
 
     fn table(&self) -> Table {
@@ -235,7 +248,7 @@ fn capitalised(text: &str) -> String {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n\n{}\n", self.heading(), self.table())?;
-        for line in self.summary().iter().chain(&self.notes) {
+        for line in self.summary().iter().chain(&self.busy()).chain(&self.notes) {
             writeln!(f, "{line}")?;
         }
         for row in &self.rows {

@@ -66,8 +66,9 @@ impl Entry<'_> {
         let (out_channels, kernel, stride) = (extent("k")?, extent("r")?, extent("s")?);
         let padding = self.number("p", 0, "a whole number of at least 0")?;
         let params = Conv2dParams::default().stride(stride).padding(padding);
-        let shape = Conv2dShape::new(input, out_channels, [kernel, kernel], params)
-            .map_err(|source| Error::Shape { path: self.path.to_owned(), entry: self.label(), source })?;
+        let shape = Conv2dShape::new(input, out_channels, [kernel, kernel], params).map_err(|error| {
+            Error::Shape { path: self.path.to_owned(), entry: self.label(), source: Box::new(error) }
+        })?;
         let network = self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned();
         Ok(Layer { network, name, shape })
     }

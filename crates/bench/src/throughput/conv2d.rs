@@ -141,7 +141,7 @@ pub fn conv2d(layers: &[Layer], options: Options, progress: Progress<'_>) -> Res
 }
 
 fn row(bench: &mut Bench, layer: &Layer, algo: Option<Conv2dAlgo>) -> Result<Row> {
-    let refused = |source| Error::Layer { layer: layer.name.clone(), source };
+    let refused = |error| Error::Layer { layer: layer.name.clone(), source: Box::new(error) };
     let call = ConvCall::new(&bench.cpu, &layer.shape, algo).map_err(refused)?;
     let label = Label {
         group: layer.network.clone(),

@@ -107,10 +107,10 @@ impl Workload for MicrokernelCall {
 }
 
 /// A product of `m x k` and `k x n`: `[m, k, n]`, where it comes from, and its name.
-type Product = (&'static str, &'static str, [usize; 3]);
+pub type Product = (&'static str, &'static str, [usize; 3]);
 
 /// Square products, and the fully connected layers of networks, `m` being the batch.
-const PRODUCTS: [Product; 10] = [
+pub const PRODUCTS: [Product; 10] = [
     ("square", "gemm_128", [128, 128, 128]),
     ("square", "gemm_256", [256, 256, 256]),
     ("square", "gemm_512", [512, 512, 512]),

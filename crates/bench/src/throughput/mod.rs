@@ -20,9 +20,9 @@ use rand::{RngExt, SeedableRng};
 use tilewise_kernels::{Conv2dAlgo, Cpu, Isa, Tensor};
 
 pub use conv2d::{ConvCall, conv2d, shape_text};
-pub use gemm::{GemmCall, gemm};
-pub use pool::{PoolCall, pool};
-pub use relu::{ActivationCall, relu};
+pub use gemm::{GemmCall, PRODUCTS, Product, gemm};
+pub use pool::{POOLINGS, PoolCall, PoolLayer, Pooling, pool};
+pub use relu::{ActivationCall, MAPS, relu};
 
 use crate::compare::Target;
 use crate::error::Result;

@@ -98,9 +98,10 @@ impl Workload for PoolCall {
 }
 
 /// Where a pooling comes from, its name, itself, and its input.
-type Layer = (&'static str, &'static str, Pooling, Shape4);
+pub type PoolLayer = (&'static str, &'static str, Pooling, Shape4);
 
-const LAYERS: [Layer; 8] = [
+/// One pooling of each kind, from layers that fit a core's cache to one that fits none.
+pub const POOLINGS: [PoolLayer; 8] = [
     ("VGG-16", "vgg_pool1", Pooling::Max(MaxPool2dParams::new(2)), Shape4::new(1, 64, 224, 224)),
     ("VGG-16", "vgg_pool4", Pooling::Max(MaxPool2dParams::new(2)), Shape4::new(1, 512, 28, 28)),
     (
@@ -134,7 +135,7 @@ pub fn pool(options: Options, progress: Progress<'_>) -> Result<Report> {
     let mut bench = Bench::new(options)?;
     let rows = bench.rows(
         progress,
-        &LAYERS,
+        &POOLINGS,
         |layer| layer.1.to_owned(),
         |bench, layer| {
             let (group, name, pooling, input) = *layer;

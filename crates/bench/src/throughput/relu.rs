@@ -7,6 +7,7 @@ use super::conv2d::sample_positions;
 use super::{Bench, Label, Options, Progress, Work, Workload, bytes, fill};
 use crate::compare::Target;
 use crate::error::Result;
+use crate::reference::Answer;
 use crate::report::Report;
 
 /// A pointwise function with its memory.
@@ -36,13 +37,16 @@ impl Workload for ActivationCall {
 
     fn sample(&self) -> Option<(Target, Vec<f32>)> {
         let positions = sample_positions(self.y.shape());
-        let at = |t: &Tensor| -> Vec<f32> { positions.iter().map(|&[n, c, h, w]| t.at(n, c, h, w)).collect() };
-        let exact = Target {
+        let at =
+            |t: &Tensor| -> Vec<f32> { positions.iter().map(|&[n, c, h, w]| t.at(n, c, h, w)).collect() };
+        let value: Vec<f64> = at(&self.x).into_iter().map(f64::from).collect();
+        let exact = Answer {
             shape: Shape4::new(1, 1, 1, positions.len()),
-            value: at(&self.x).into_iter().map(f64::from).collect(),
-            tolerance: vec![0.0; positions.len()],
+            magnitude: value.iter().map(|v| v.abs()).collect(),
+            value,
+            roundings: 0,
         };
-        Some((exact.then(self.activation), at(&self.y)))
+        Some((Target::rounded(exact).then(self.activation), at(&self.y)))
     }
 
     fn work(&self) -> Work {
@@ -51,7 +55,7 @@ impl Workload for ActivationCall {
 }
 
 /// Feature maps from those that fit a core's own cache to those that fit none.
-const SIZES: [(&str, Shape4); 3] = [
+pub const MAPS: [(&str, Shape4); 3] = [
     ("goog3a", Shape4::new(1, 192, 28, 28)),
     ("vgg1", Shape4::new(1, 64, 224, 224)),
     ("unet_enc1_b8", Shape4::new(8, 64, 256, 256)),
@@ -62,23 +66,29 @@ const SIZES: [(&str, Shape4); 3] = [
 /// # Errors
 /// If memory or the instruction set is missing.
 pub fn relu(options: Options, progress: Progress<'_>) -> Result<Report> {
-    let others = Activation::ALL.into_iter().filter(|f| !matches!(f, Activation::Relu | Activation::Identity));
-    let maps: Vec<_> = SIZES
+    let others =
+        Activation::ALL.into_iter().filter(|f| !matches!(f, Activation::Relu | Activation::Identity));
+    let maps: Vec<_> = MAPS
         .iter()
         .map(|&(name, shape)| (Activation::Relu, name, shape))
-        .chain(others.map(|f| (f, SIZES[1].0, SIZES[1].1)))
+        .chain(others.map(|f| (f, MAPS[1].0, MAPS[1].1)))
         .collect();
     let mut bench = Bench::new(options)?;
-    let rows = bench.rows(progress, &maps, |map| format!("{} {}", map.0.name(), map.1), |bench, map| {
-        let (activation, name, shape) = *map;
-        let label = Label {
-            group: activation.name().to_owned(),
-            name: format!("{}_{name}", activation.name()),
-            shape: format!("{} x {},{}x{}", shape.n, shape.c, shape.h, shape.w),
-            algo: activation.name().to_owned(),
-        };
-        bench.measure(label, ActivationCall::new(&bench.cpu, activation, shape)?)
-    })?;
+    let rows = bench.rows(
+        progress,
+        &maps,
+        |map| format!("{} {}", map.0.name(), map.1),
+        |bench, map| {
+            let (activation, name, shape) = *map;
+            let label = Label {
+                group: activation.name().to_owned(),
+                name: format!("{}_{name}", activation.name()),
+                shape: format!("{} x {},{}x{}", shape.n, shape.c, shape.h, shape.w),
+                algo: activation.name().to_owned(),
+            };
+            bench.measure(label, ActivationCall::new(&bench.cpu, activation, shape)?)
+        },
+    )?;
     let mut report = Report::new("Activations", rows);
     report.notes.push(super::CACHE_NOTE.into());
     Ok(report)
