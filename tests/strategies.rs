@@ -6,7 +6,15 @@ use tilewise_kernels::Shape4;
 
 /// As many cases per property as `PROPTEST_CASES` says (256 by default); no files of regressions.
 pub fn config() -> ProptestConfig {
-    ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
+    let default = ProptestConfig::default();
+    // Some properties pass over what they say nothing about; that may take its time in proportion.
+    let rejects = default.cases.saturating_mul(100);
+    ProptestConfig {
+        failure_persistence: None,
+        max_global_rejects: rejects,
+        max_local_rejects: rejects.max(default.max_local_rejects),
+        ..default
+    }
 }
 
 /// Cases of these problems: any kind of numbers, any seed.
