@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# AddressSanitizer over the kernels: their unit tests, the property tests that drive them from outside, and
-# `tilewise check`, on every instruction set of this machine. Examples in the documentation are left out: they are
-# compiled apart, without the sanitizer.
+# AddressSanitizer over the kernels: their unit tests, and the properties, the quick suite and the golden cases that
+# drive them from outside, on every instruction set of this machine.
 #
 # usage: tools/asan.sh
 # Needs: rustup toolchain install nightly
@@ -18,16 +17,5 @@ build=(--locked --target x86_64-unknown-linux-gnu)
 echo "=== The unit tests of the kernels"
 cargo +nightly test "${build[@]}" -p tilewise-kernels --lib
 
-echo "=== The property tests"
-tests=()
-for file in tests/*.rs; do
-    stem=$(basename "$file" .rs)
-    case $stem in
-        layering | packaging) ;; # read sources and start cargo: nothing of theirs runs in a kernel
-        *) tests+=(--test "$stem") ;;
-    esac
-done
-cargo +nightly test "${build[@]}" -p tilewise-bench "${tests[@]}"
-
-echo "=== tilewise check"
-cargo +nightly run "${build[@]}" -p tilewise-cli -- check
+echo "=== What drives them from outside"
+cargo +nightly test "${build[@]}" -p tilewise-bench --test properties --test check --test golden

@@ -20,7 +20,7 @@ use tilewise_kernels::{Conv2dAlgo, Isa};
 ///
 /// Exit code: 0 if all is well, 1 if a result is wrong, 2 if the request cannot be met.
 #[derive(Parser)]
-#[command(name = "tilewise", version, max_term_width = 110)]
+#[command(name = "tilewise", version)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -106,7 +106,7 @@ pub enum Bench {
 #[derive(clap::Args)]
 pub struct Conv2dArgs {
     /// The layers to time
-    #[arg(long, value_name = "NAME", default_value = networks::CORE)]
+    #[arg(long, value_name = "NAME", default_value = networks::CORE, value_parser = networks::suite_names())]
     pub suite: String,
     /// Layers from a JSON file instead: a list of {"name", "n", "c", "h", "w", "k", "r", "s", "p"} = batch, input channels,
     /// height, width, output channels, kernel, stride, padding

@@ -14,7 +14,7 @@ use crate::output::{Progress, say};
 use crate::{Outcome, draw_feature_maps};
 
 /// Per convolution: some fifty of them stay within half a minute.
-const TIME: Duration = Duration::from_millis(200);
+const TIME: Duration = Duration::from_millis(300);
 
 const NEXT: &str = "\
 Try next:

@@ -11,8 +11,8 @@ use super::{FeatureMaps, KERNEL, Kernel, PADDING, POOL, STRIDE};
 /// Pixels between cells, and around all of them.
 const GAP: u32 = 14;
 const MARGIN: u32 = 24;
-/// The least and the largest side of a cell: small images are enlarged to the one, large ones shrunk to the other.
-const CELL: std::ops::RangeInclusive<u32> = 160..=288;
+/// The least side of a cell.
+const CELL: usize = 160;
 /// The title, and a row of names.
 const TITLE: u32 = 56;
 const NAMES: u32 = 24;
@@ -36,7 +36,9 @@ pub(super) fn png(maps: &FeatureMaps) -> ImageResult<Vec<u8>> {
 
 fn draw(maps: &FeatureMaps) -> RgbImage {
     let shape = maps.image.shape();
-    let side = u32::try_from(shape.h.max(shape.w)).unwrap_or(u32::MAX).clamp(*CELL.start(), *CELL.end());
+    // Whole pixels of the picture for each pixel of the image.
+    let longest = shape.h.max(shape.w);
+    let side = (longest * CELL.div_ceil(longest)) as u32;
     let left = |column: usize| MARGIN + column as u32 * (side + GAP);
     let top = |row: usize| MARGIN + TITLE + NAMES + row as u32 * (side + GAP);
     let columns = maps.kernels.len() + 1;
@@ -60,12 +62,12 @@ fn draw(maps: &FeatureMaps) -> RgbImage {
         canvas.text(kernel.name, (x, top(0) - NAMES), 2, INK);
         canvas.kernel(kernel, (x, top(0)), side);
         // One scale for the column, so that what ReLU and pooling keep looks the same before and after.
-        let largest = plane(&maps.conv, i).iter().fold(0.0, |m: f32, v| m.max(v.abs()));
+        let scale = scale(plane(&maps.conv, i));
         for (row, tensor) in [&maps.conv, &maps.relu, &maps.pool].into_iter().enumerate() {
             let shape = tensor.shape();
             let values = plane(tensor, i);
             canvas.cell((x, top(row + 1)), side, [shape.h, shape.w], |h, w| {
-                diverging(values[h * shape.w + w] / largest)
+                diverging(values[h * shape.w + w] / scale)
             });
         }
     }
@@ -92,6 +94,15 @@ fn captions(maps: &FeatureMaps) -> [[String; 4]; 3] {
             size(z),
         ],
     ]
+}
+
+/// The absolute value that gets the full colour: that below which 98.5% lie. The zeros around an image are an edge, too,
+/// and would leave little colour to those within it; of a digit's 64 values it is the largest.
+fn scale(values: &[f32]) -> f32 {
+    let mut sizes: Vec<f32> = values.iter().map(|v| v.abs()).collect();
+    sizes.sort_by(f32::total_cmp);
+    let last = sizes.len().saturating_sub(1);
+    sizes.get((0.985 * last as f64).ceil() as usize).copied().unwrap_or(0.0)
 }
 
 /// Map `c` of the only image.
@@ -142,8 +153,7 @@ impl Canvas {
         }
     }
 
-    /// A frame, and in it `h` x `w` values, as large as fits: each pixel shows the mean of the values that it covers, or
-    /// the one that covers it.
+    /// A frame, and in it `h` x `w` values, enlarged as far as they fit.
     fn cell(
         &mut self,
         at: (u32, u32),
@@ -151,28 +161,16 @@ impl Canvas {
         [h, w]: [usize; 2],
         colour: impl Fn(usize, usize) -> [f32; 3],
     ) {
-        let fit = |extent: usize| ((side as usize * extent / h.max(w)) as u32).max(1);
+        let fit = |extent: usize| (side as usize * extent / h.max(w)).max(1);
         let (height, width) = (fit(h), fit(w));
-        let origin = (at.0 + (side - width) / 2, at.1 + (side - height) / 2);
-        let covered = |i: u32, extent: usize, pixels: u32| {
-            let start = i as usize * extent / pixels as usize;
-            start..((i as usize + 1) * extent / pixels as usize).max(start + 1)
-        };
+        let origin = (at.0 + (side - width as u32) / 2, at.1 + (side - height as u32) / 2);
         for y in 0..height {
             for x in 0..width {
-                let (rows, columns) = (covered(y, h, height), covered(x, w, width));
-                let count = (rows.len() * columns.len()) as f32;
-                let mut mean = [0.0; 3];
-                for row in rows {
-                    for column in columns.clone() {
-                        let value = colour(row, column);
-                        (0..3).for_each(|c| mean[c] += value[c] / count);
-                    }
-                }
-                self.set(origin.0 + x, origin.1 + y, rgb(mean));
+                let value = colour(y * h / height, x * w / width);
+                self.set(origin.0 + x as u32, origin.1 + y as u32, rgb(value));
             }
         }
-        self.frame(origin, (width, height));
+        self.frame(origin, (width as u32, height as u32));
     }
 
     /// One pixel outside of the rectangle.

@@ -47,8 +47,8 @@ impl ConvTranspose2dPlan {
     /// output channel.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for wrong lengths or an activation with a parameter that is not finite;
-    /// [`Error::OutOfMemory`].
+    /// [`crate::Error::Invalid`] for wrong lengths or an activation with a parameter that is not finite;
+    /// [`crate::Error::OutOfMemory`].
     pub fn new(
         cpu: &Cpu,
         shape: ConvTranspose2dShape,
@@ -113,7 +113,7 @@ impl ConvTranspose2dPlan {
     /// A scratch large enough.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`].
+    /// [`crate::Error::OutOfMemory`].
     pub fn scratch(&self) -> Result<Scratch> {
         Scratch::with_len(self.scratch_len)
     }
@@ -122,7 +122,7 @@ impl ConvTranspose2dPlan {
     /// images.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if a view has another shape than the plan's, or the scratch is too small.
+    /// [`crate::Error::Invalid`] if a view has another shape than the plan's, or the scratch is too small.
     pub fn run(&self, x: TensorView<'_>, mut y: TensorViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
         check_views(OP, x, self.shape.input(), &y, self.shape.output())?;
         let scratch = scratch.require(OP, self.scratch_len)?;
@@ -180,7 +180,8 @@ impl Cpu {
     /// the easy call, which plans, packs and allocates every time. See [`ConvTranspose2dPlan`] for the other.
     ///
     /// # Errors
-    /// [`Error::Invalid`] or [`Error::Overflow`] if the arguments do not fit; [`Error::OutOfMemory`].
+    /// [`crate::Error::Invalid`] or [`crate::Error::Overflow`] if the arguments do not fit;
+    /// [`crate::Error::OutOfMemory`].
     pub fn conv_transpose2d(
         &self,
         x: &Tensor,

@@ -42,8 +42,8 @@ impl LinearPlan {
     /// feature.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for wrong lengths or an activation with a parameter that is not finite;
-    /// [`Error::OutOfMemory`].
+    /// [`crate::Error::Invalid`] for wrong lengths or an activation with a parameter that is not finite;
+    /// [`crate::Error::OutOfMemory`].
     pub fn new(
         cpu: &Cpu,
         shape: LinearShape,
@@ -101,7 +101,7 @@ impl LinearPlan {
     /// A scratch large enough.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`].
+    /// [`crate::Error::OutOfMemory`].
     pub fn scratch(&self) -> Result<Scratch> {
         Scratch::with_len(self.scratch_len)
     }
@@ -109,7 +109,7 @@ impl LinearPlan {
     /// Computes `y = activation(x * weights^T + bias)`. `y` is `[n, out features, 1, 1]`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if a view has another shape than the plan's, or the scratch is too small.
+    /// [`crate::Error::Invalid`] if a view has another shape than the plan's, or the scratch is too small.
     pub fn run(&self, x: TensorView<'_>, mut y: TensorViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
         check_views(OP, x, self.shape.input(), &y, self.shape.output())?;
         let scratch = scratch.require(OP, self.scratch_len)?;
@@ -202,7 +202,8 @@ impl Cpu {
     /// and allocates every time. See [`LinearPlan`] for the other.
     ///
     /// # Errors
-    /// [`Error::Invalid`] or [`Error::Overflow`] if the arguments do not fit; [`Error::OutOfMemory`].
+    /// [`crate::Error::Invalid`] or [`crate::Error::Overflow`] if the arguments do not fit;
+    /// [`crate::Error::OutOfMemory`].
     pub fn linear(&self, x: &Tensor, weights: &Tensor, bias: Option<&[f32]>) -> Result<Tensor> {
         let shape = LinearShape::new(x.shape(), weights.shape().n)?;
         expect_shape(OP, "weights", shape.weights(), weights.shape())?;

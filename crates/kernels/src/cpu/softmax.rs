@@ -68,7 +68,8 @@ impl Cpu {
             for slab in group * slabs_at_once..slabs.min((group + 1) * slabs_at_once) {
                 let start = slab * len * across + first;
                 let columns = columns.min(across - first);
-                // SAFETY: both views hold the image, and the image the slab and its columns. No two items share a column.
+                // SAFETY: both views hold the image, and the image the slab and its columns. No two items share a
+                // column.
                 let (x, y) =
                     unsafe { (x.get().add(image * x_image + start), y.get().add(image * y_image + start)) };
                 self.isa.run(Columns { x, x_stride, y, y_stride, len, columns });

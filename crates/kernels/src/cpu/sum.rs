@@ -41,6 +41,32 @@ impl Summand for Values<'_> {
     }
 }
 
+/// The sum of `x - center`.
+#[derive(Clone, Copy)]
+pub(crate) struct Deviations<'a> {
+    pub(crate) x: &'a [f32],
+    pub(crate) center: f32,
+}
+
+impl Summand for Deviations<'_> {
+    #[inline(always)]
+    fn len(self) -> usize {
+        self.x.len()
+    }
+
+    #[inline(always)]
+    unsafe fn lanes<S: Simd>(self, simd: S, i: usize) -> S::F32 {
+        // SAFETY: the caller keeps i + LANES within the slice.
+        let x = unsafe { simd.load(self.x.as_ptr().add(i)) };
+        simd.sub(x, simd.splat(self.center))
+    }
+
+    #[inline(always)]
+    fn term(self, i: usize) -> f64 {
+        f64::from(self.x[i]) - f64::from(self.center)
+    }
+}
+
 /// The sum of `(x - center)^2`.
 #[derive(Clone, Copy)]
 pub(crate) struct SquaresAround<'a> {

@@ -80,7 +80,8 @@ const STRIP: usize = 256;
 
 struct Nearest<'a>(Rows<'a>);
 
-/// The pixel that output `o` copies: `floor(o * input / output)`, exactly.
+/// The pixel that output `o` copies: `floor(o * input / output)`, exactly. (PyTorch rounds `input / output` to f32
+/// first and so takes the pixel before it at a few sizes, from 2 to 82 for one.)
 #[inline(always)]
 fn nearest(o: usize, input: usize, output: usize) -> usize {
     match o.checked_mul(input) {

@@ -1,0 +1,80 @@
+//! How rows are cut: into even tiles, and tiles into blocks whose packed panels fit a part of L2.
+
+/// The packed panels of a block in f32 (256 KiB), unless one tile needs more.
+const BLOCK_LEN: usize = 64 * 1024;
+
+/// Rows in even tiles, tiles in blocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Blocking {
+    rows: usize,
+    tiles: usize,
+    per_block: usize,
+}
+
+impl Blocking {
+    /// For tiles of up to `most` rows, each `tile_len` f32 when packed.
+    pub fn new(rows: usize, most: usize, tile_len: usize) -> Self {
+        let tiles = rows.div_ceil(most);
+        Blocking { rows, tiles, per_block: (BLOCK_LEN / tile_len.max(1)).clamp(1, tiles.max(1)) }
+    }
+
+    pub fn blocks(&self) -> usize {
+        self.tiles.div_ceil(self.per_block)
+    }
+
+    /// Tiles of the largest block.
+    pub fn max_tiles(&self) -> usize {
+        self.per_block
+    }
+
+    /// Tiles of this block.
+    #[inline(always)]
+    pub fn tiles(&self, block: usize) -> usize {
+        self.per_block.min(self.tiles - block * self.per_block)
+    }
+
+    /// A tile's first row, and how many it has.
+    #[inline(always)]
+    pub fn tile(&self, block: usize, tile: usize) -> (usize, usize) {
+        even_part(self.rows, self.tiles, block * self.per_block + tile)
+    }
+}
+
+/// Part `part` of `parts` even parts of `len`: its start and its length. 49 rows in tiles of up to 14 are
+/// 13, 12, 12, 12, not 14, 14, 14, 7.
+#[inline(always)]
+pub(crate) fn even_part(len: usize, parts: usize, part: usize) -> (usize, usize) {
+    // The first `len % parts` parts are one longer.
+    let (short, longer) = (len / parts, len % parts);
+    let start = part * short + part.min(longer);
+    (start, short + usize::from(part < longer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_belongs_to_one_tile_and_tiles_are_even() {
+        for rows in 1..200 {
+            for most in 1..15 {
+                let blocking = Blocking::new(rows, most, BLOCK_LEN / 3);
+                let mut next = 0;
+                let mut lengths = Vec::new();
+                for block in 0..blocking.blocks() {
+                    assert!((1..=blocking.max_tiles()).contains(&blocking.tiles(block)));
+                    for tile in 0..blocking.tiles(block) {
+                        let (first, count) = blocking.tile(block, tile);
+                        assert_eq!(first, next);
+                        next += count;
+                        lengths.push(count);
+                    }
+                }
+                let (short, long) = (lengths.iter().min().unwrap(), lengths.iter().max().unwrap());
+                assert_eq!(next, rows);
+                assert!(*short > 0 && *long <= most && long - short <= 1);
+            }
+        }
+        assert_eq!(Blocking::new(0, 14, 1).blocks(), 0);
+    }
+}
