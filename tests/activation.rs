@@ -57,9 +57,10 @@ proptest! {
     #[test]
     fn parameters_that_are_no_number_are_refused(v in prop::sample::select(vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY])) {
         let x = Tensor::zeros(Shape4::new(1, 1, 2, 2)).unwrap();
-        for cpu in laws::devices() {
-            prop_assert!(cpu.activation(&x, Activation::LeakyRelu { slope: v }).is_err());
-            prop_assert!(cpu.activation(&x, Activation::Elu { alpha: v }).is_err());
+        for f in [Activation::LeakyRelu { slope: v }, Activation::Elu { alpha: v }] {
+            for cpu in laws::devices() {
+                prop_assert!(cpu.activation(&x, f).is_err());
+            }
         }
     }
 }

@@ -4,11 +4,17 @@ use proptest::prelude::*;
 use tilewise_bench::case::{Case, Numbers, Problem};
 use tilewise_kernels::Shape4;
 
-/// 64 cases per property, or what `PROPTEST_CASES` says; no files of regressions.
+/// As many cases per property as `PROPTEST_CASES` says (256 by default); no files of regressions.
 pub fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 64 };
-    ProptestConfig { cases, failure_persistence: None, ..default }
+    // Some properties pass over what they say nothing about; that may take its time in proportion.
+    let rejects = default.cases.saturating_mul(100);
+    ProptestConfig {
+        failure_persistence: None,
+        max_global_rejects: rejects,
+        max_local_rejects: rejects.max(default.max_local_rejects),
+        ..default
+    }
 }
 
 /// Cases of these problems: any kind of numbers, any seed.

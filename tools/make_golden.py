@@ -80,9 +80,11 @@ def conv2d(d: Draw) -> Problem:
     sides = [d.between(0, 3) for _ in range(4)]
     if d.chance(0.4):
         sides = [sides[0], sides[0], sides[1], sides[1]]
+    if d.chance(0.2):  # pointwise
+        kernel, stride, sides = [1, 1], [1, 1], [0, 0, 0, 0]
     reach = [dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
-    h = d.between(max(1, reach[0] - sides[0] - sides[1]), reach[0] + 8)
-    w = d.between(max(1, reach[1] - sides[2] - sides[3]), reach[1] + 8)
+    h = d.between(max(1, reach[0] - sides[0] - sides[1]), reach[0] + 7)
+    w = d.between(max(1, reach[1] - sides[2] - sides[3]), reach[1] + 7)
     inputs = {
         "x": d.normal(d.between(1, 2), groups * per_group, h, w),
         "w": d.normal(groups * out_per_group, per_group, *kernel, scale=0.5),

@@ -132,6 +132,7 @@ pub const QUICK: &[Named] = &[
     ("batch_norm_tracked", "batch_norm:n2c5h11w13_eps0.00001momentum0.1+train"),
     ("batch_norm_two_values", "batch_norm:n2c4h1w1_eps0.00001momentum0.3+train"),
     ("batch_norm_special", "batch_norm:n1c3h5w5_eps0.00001+special"),
+    ("batch_norm_infinite_mean", "batch_norm:n1c4h3w2_eps0.000001momentum0.42926922+train+special+seed7195"),
     ("batch_norm_empty", "batch_norm:n0c3h5w5_eps0.00001"),
     ("upsample_nearest_doubles", "upsample_nearest:n2c3h5w17_size10x34"),
     ("upsample_nearest_uneven", "upsample_nearest:n1c2h7w9_size10x5"),

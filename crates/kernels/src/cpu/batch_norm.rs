@@ -152,7 +152,8 @@ impl Cpu {
             let center = (planes().map(|x| self.isa.run(Sum(Values(x)))).sum::<f64>() / count as f64) as f32;
             let deviations = |x| self.isa.run(Sum(Deviations { x, center }));
             let lacking = planes().map(deviations).sum::<f64>() / count as f64;
-            let mean = f64::from(center) + lacking;
+            // Nothing is at a distance from infinity that a number could say.
+            let mean = f64::from(center) + if center.is_finite() { lacking } else { 0.0 };
             // The second moment about any point exceeds the variance by the square of the distance to the mean.
             let around = |x| self.isa.run(Sum(SquaresAround { x, center }));
             let squares = planes().map(around).sum::<f64>() - count as f64 * lacking.powi(2);
