@@ -9,8 +9,9 @@ cd "$(dirname "$0")/.."
 
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/asan"
 export RUSTFLAGS=-Zsanitizer=address
-# The thread pool lives until the process ends; that is no leak of the kernels.
-export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=0}"
+# The thread pool lives until the process ends; that is no leak of the kernels. Some tests ask for more memory than there
+# is, to see it refused.
+export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=0:allocator_may_return_null=1}"
 # With a target named, build scripts and procedural macros stay without the sanitizer.
 build=(--locked --target x86_64-unknown-linux-gnu)
 
