@@ -43,9 +43,9 @@ use tilewise_kernels::{
 /// let case: Case = "n1c3h224w224_o64k7x7s2p3".parse()?;
 /// assert_eq!(case.problem.op(), Op::Conv2d);
 /// assert_eq!(case.to_string(), "n1c3h224w224_o64k7x7s2p3");
-/// // `check --op max_pool2d --case n1c3h4w4_k2x2s2`:
+/// // `check --op max_pool2d --case n1c3h4w4_k2x2s2`; a stride that is the window need not be written.
 /// let case = Case::parse(Op::MaxPool2d, "n1c3h4w4_k2x2s2")?;
-/// assert_eq!(case.to_string(), "max_pool2d:n1c3h4w4_k2x2s2");
+/// assert_eq!(case.to_string(), "max_pool2d:n1c3h4w4_k2x2");
 /// # Ok::<(), tilewise_bench::case::CaseError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
