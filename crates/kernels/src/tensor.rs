@@ -262,11 +262,6 @@ impl<'a> TensorView<'a> {
         Ok(TensorView { data, shape, batch_stride })
     }
 
-    /// No images at all.
-    pub(crate) const fn empty() -> Self {
-        TensorView { data: &[], shape: Shape4::new(0, 0, 0, 0), batch_stride: 0 }
-    }
-
     /// The extents.
     pub fn shape(&self) -> Shape4 {
         self.shape

@@ -94,7 +94,8 @@ impl Problem {
             Problem::Upsample(shape) => shape.output(),
             Problem::Concat { parts } => {
                 let first = parts.first().copied().unwrap_or(Shape4::new(0, 0, 0, 0));
-                Shape4 { c: parts.iter().map(|p| p.c).sum(), ..first }
+                // A sum that saturates is refused when the problem is validated.
+                Shape4 { c: parts.iter().fold(0, |c: usize, p| c.saturating_add(p.c)), ..first }
             }
             Problem::Pad { shape, .. } => shape.output(),
             Problem::Crop(shape) => shape.output(),

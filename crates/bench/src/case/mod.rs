@@ -32,8 +32,8 @@ pub use inputs::{Inputs, Operand};
 pub use op::Op;
 
 use tilewise_kernels::{
-    Activation, AvgPool2dParams, Conv2dShape, ConvTranspose2dShape, CropShape, LinearShape, MaxPool2dParams,
-    PadShape, PoolShape, Shape4, SoftmaxShape, UpsampleMode, UpsampleShape,
+    Activation, AvgPool2dParams, Conv2dShape, ConvTranspose2dShape, CropShape, Error, Expected, Got,
+    LinearShape, MaxPool2dParams, PadShape, PoolShape, Shape4, SoftmaxShape, UpsampleMode, UpsampleShape,
 };
 
 /// A case: what to compute, on which numbers.
@@ -220,6 +220,26 @@ impl Problem {
             Problem::CrossEntropy { .. } => Op::CrossEntropy,
             Problem::BceWithLogits { .. } => Op::BceWithLogits,
             Problem::Mse { .. } => Op::Mse,
+        }
+    }
+
+    /// Itself, if all that it takes and gives can be addressed, and nothing is empty that must not be.
+    ///
+    /// # Errors
+    /// [`Error::Overflow`] or [`Error::Invalid`].
+    pub(crate) fn validated(self) -> Result<Self, Error> {
+        let op = self.op().name();
+        for operand in self.inputs().into_iter().chain(self.outputs()) {
+            operand.shape.checked_len(op, "operand")?;
+        }
+        match self {
+            Problem::GlobalAvgPool { input } | Problem::CrossEntropy { input }
+                if [input.c, input.h, input.w].contains(&0) =>
+            {
+                let (expected, got) = (Expected::Words("no extent of 0 but the batch"), Got::Shape(input));
+                Err(Error::Invalid { op, arg: "input", expected, got })
+            }
+            _ => Ok(self),
         }
     }
 }

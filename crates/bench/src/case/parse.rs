@@ -39,7 +39,7 @@ impl Case {
         let parts = extents_fields.extents()?;
         extents_fields.finish()?;
         let mut fields = Fields::lex(parameters_of(op), params)?;
-        let problem = problem(op, &parts, &mut fields, &mut flags)?;
+        let problem = problem(op, &parts, &mut fields, &mut flags)?.validated()?;
         fields.finish()?;
         let numbers = match (flags.take("ints"), flags.take("special")) {
             (true, _) => Numbers::Integer,

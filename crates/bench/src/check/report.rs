@@ -54,7 +54,7 @@ pub struct Failure {
 pub struct NotYet {
     /// The operator.
     pub operator: String,
-    /// What is missing, for example `gradients gx, gw`.
+    /// What is missing, for example `gradients`.
     pub what: String,
     /// In how many cases it was asked for.
     pub cases: usize,
@@ -96,10 +96,12 @@ impl CheckReport {
     }
 
     /// Counts what cannot be checked yet.
-    pub(crate) fn add_not_yet(&mut self, operator: &str, what: String) {
+    pub(crate) fn add_not_yet(&mut self, operator: &str, what: &str) {
         match self.not_yet.iter_mut().find(|n| n.operator == operator && n.what == what) {
             Some(known) => known.cases += 1,
-            None => self.not_yet.push(NotYet { operator: operator.to_owned(), what, cases: 1 }),
+            None => {
+                self.not_yet.push(NotYet { operator: operator.to_owned(), what: what.to_owned(), cases: 1 })
+            }
         }
     }
 }

@@ -205,7 +205,7 @@ const LARGE: &[Named] = &[
     ("cross_entropy_segmentation", "cross_entropy:n2c21h64w64"),
 ];
 
-/// The cases of the quick or the full suite.
+/// The cases of the quick or the full suite. (All named ones parse: a test says so.)
 pub fn cases(full: bool) -> Vec<Case> {
     let named = QUICK.iter().chain(if full { LARGE } else { &[] });
     let mut cases: Vec<Case> = named.filter_map(|(_, text)| text.parse().ok()).collect();
@@ -216,7 +216,7 @@ pub fn cases(full: bool) -> Vec<Case> {
 }
 
 /// Every remainder that a size can leave: widths and channels one by one, on integers, so that equality is asked for;
-/// and every small kernel, stride, padding and dilation.
+/// and every small kernel, stride, padding and dilation, as far as it fits.
 fn sweeps() -> Vec<String> {
     let mut texts = Vec::new();
     for w in 1..=50 {

@@ -9,7 +9,7 @@
 use crate::cpu::conv2d::implicit::{ImplicitGemm, Placement};
 use crate::cpu::conv2d::patches::Correlation;
 use crate::cpu::conv2d::{Description, check_views, check_weights};
-use crate::cpu::gemm::{Epilogue, Panels};
+use crate::cpu::gemm::{Epilogue, Panels, Rows};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape, threads};
 use crate::error::Result;
@@ -75,7 +75,7 @@ impl ConvTranspose2dPlan {
                 let panels = group_panels(cpu, &shape, &correlation, weights)?;
                 let epilogues =
                     Epilogue::per_group(shape.params().groups, shape.weights().c, bias, activation)?;
-                phases.push(ImplicitGemm::new(OP, &correlation, panels, epilogues, placement)?);
+                phases.push(ImplicitGemm::new(OP, cpu.isa(), &correlation, panels, epilogues, placement)?);
             }
         }
         let fill = if tops.len() < sh.min(output.h) || lefts.len() < sw.min(output.w) {
@@ -133,7 +133,8 @@ impl ConvTranspose2dPlan {
             });
         }
         for phase in &self.phases {
-            phase.run(self.cpu.isa(), x, &mut y, self.strands, scratch);
+            // SAFETY: the shapes were just checked.
+            unsafe { phase.run(self.cpu.isa(), x, &mut y, self.strands, scratch) };
         }
         Ok(())
     }

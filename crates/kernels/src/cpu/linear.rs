@@ -1,9 +1,8 @@
 //! Fully connected layer, forward: a matrix product whose rows are samples.
 
 use crate::cpu::conv2d::{Description, check_views, check_weights};
-use crate::cpu::gemm::{self, Blocking, Epilogue, Panels, Rows, Tile, TileResult, store_rows};
+use crate::cpu::gemm::{Blocking, Epilogue, Output, Panels, Rows, Tile, TileResult, store_rows};
 use crate::cpu::scratch::Scratch;
-use crate::cpu::threads::SharedOut;
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::Result;
 use crate::shape::{Activation, LinearShape};
@@ -68,14 +67,13 @@ impl LinearPlan {
             blocking: Blocking::new(shape.input().n, pitch, tile_len),
             scratch_len: 0,
         };
-        let rows = plan.rows(TensorView::empty(), SharedOut::new(std::ptr::null_mut()), 0);
-        let strand_len = gemm::strand_len(isa, &rows, depth);
-        plan.scratch_len = checked_product(OP, "scratch", &[plan.strands, strand_len])?;
+        plan.scratch_len = checked_product(OP, "scratch", &[plan.strands, plan.strand_len(isa)])?;
         Ok(plan)
     }
 
-    fn rows<'a>(&'a self, x: TensorView<'a>, out: SharedOut, batch_stride: usize) -> SampleRows<'a> {
-        SampleRows { plan: self, x, out, batch_stride }
+    /// f32 of a packed tile.
+    fn tile_len(&self) -> usize {
+        self.offsets.len() * self.pitch
     }
 
     /// The layer's shape.
@@ -113,33 +111,20 @@ impl LinearPlan {
     pub fn run(&self, x: TensorView<'_>, mut y: TensorViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
         check_views(OP, x, self.shape.input(), &y, self.shape.output())?;
         let scratch = scratch.require(OP, self.scratch_len)?;
-        let batch_stride = y.batch_stride();
-        let rows = self.rows(x, SharedOut::new(y.as_mut_ptr()), batch_stride);
-        let panels = std::slice::from_ref(&self.panels);
-        // SAFETY: the panels hold `pitch` samples for every feature; a block writes its own samples' outputs in `y`,
-        // whose shape was checked.
-        unsafe { gemm::run(self.cpu.isa(), &rows, panels, self.strands, scratch) };
+        // SAFETY: the shapes were just checked.
+        unsafe { Rows::run(self, self.cpu.isa(), x, &mut y, self.strands, scratch) };
         Ok(())
     }
 }
 
-/// The rows of one run: blocks of tiles of samples, packed `[feature][sample]`.
-struct SampleRows<'a> {
-    plan: &'a LinearPlan,
-    x: TensorView<'a>,
-    out: SharedOut,
-    batch_stride: usize,
-}
-
-impl SampleRows<'_> {
-    fn tile_len(&self) -> usize {
-        self.plan.offsets.len() * self.plan.pitch
+// SAFETY: the panels hold `pitch` samples for every feature; the outputs of a tile are its own samples'.
+unsafe impl Rows for LinearPlan {
+    fn panels(&self) -> &[Panels] {
+        std::slice::from_ref(&self.panels)
     }
-}
 
-impl Rows for SampleRows<'_> {
-    fn blocks(&self) -> usize {
-        self.plan.blocking.blocks()
+    fn blocks(&self, _: usize) -> usize {
+        self.blocking.blocks()
     }
 
     #[inline(always)]
@@ -148,26 +133,26 @@ impl Rows for SampleRows<'_> {
     }
 
     fn load_len(&self) -> usize {
-        self.plan.blocking.max_tiles() * self.tile_len()
+        self.blocking.max_tiles() * self.tile_len()
     }
 
     fn max_tiles(&self) -> usize {
-        self.plan.blocking.max_tiles()
+        self.blocking.max_tiles()
     }
 
     #[inline(always)]
     fn offsets(&self) -> &[usize] {
-        &self.plan.offsets
+        &self.offsets
     }
 
     #[inline(always)]
-    fn load<S: Simd>(&self, _: S, block: usize, scratch: &mut [f32]) -> *const f32 {
+    fn load<S: Simd>(&self, _: S, x: TensorView<'_>, block: usize, scratch: &mut [f32]) -> *const f32 {
         for tile in 0..self.tiles(block) {
-            let (first, count) = self.plan.blocking.tile(block, tile);
+            let (first, count) = self.blocking.tile(block, tile);
             let panel = &mut scratch[tile * self.tile_len()..(tile + 1) * self.tile_len()];
             for i in 0..count {
-                let sample = self.x.image(first + i);
-                for (value, &x) in panel[i..].iter_mut().step_by(self.plan.pitch).zip(sample) {
+                let sample = x.image(first + i);
+                for (value, &x) in panel[i..].iter_mut().step_by(self.pitch).zip(sample) {
                     *value = x;
                 }
             }
@@ -177,21 +162,20 @@ impl Rows for SampleRows<'_> {
 
     #[inline(always)]
     fn tiles(&self, block: usize) -> usize {
-        self.plan.blocking.tiles(block)
+        self.blocking.tiles(block)
     }
 
     #[inline(always)]
     fn tile(&self, block: usize, tile: usize) -> Tile {
-        Tile { start: tile * self.tile_len(), rows: self.plan.blocking.tile(block, tile).1 }
+        Tile { start: tile * self.tile_len(), rows: self.blocking.tile(block, tile).1 }
     }
 
     #[inline(always)]
-    unsafe fn store<S: Simd>(&self, simd: S, block: usize, tile: usize, result: TileResult) {
-        let first = self.plan.blocking.tile(block, tile).0;
+    unsafe fn store<S: Simd>(&self, simd: S, out: Output, block: usize, tile: usize, result: TileResult) {
+        let first = self.blocking.tile(block, tile).0;
         // SAFETY: whole rows of samples of the batch.
         unsafe {
-            let out = self.out.get().add(first * self.batch_stride);
-            store_rows(simd, &self.plan.epilogue, result, out, self.batch_stride);
+            store_rows(simd, &self.epilogue, result, out.at(first, 0), out.batch_stride());
         }
     }
 }

@@ -146,8 +146,11 @@ impl Direct {
         self.patches.as_ref().map_or(0, |patches| whole_lines(patches.len()))
     }
 
-    /// The views have the shapes that the plan checked.
-    pub fn run(
+    /// Computes the convolution, on as many threads as there are strands.
+    ///
+    /// # Safety
+    /// The views have the planned shapes.
+    pub unsafe fn run(
         &self,
         isa: Isa,
         x: TensorView<'_>,

@@ -1,11 +1,10 @@
 //! Implicit GEMM: pixels of an output row are the rows of the matrix product, read from a padded copy of the band.
 
 use crate::cpu::conv2d::patches::{Correlation, Patches};
-use crate::cpu::gemm::{self, Epilogue, Panels, Rows, Tile, TileResult, even_part, store_planes};
-use crate::cpu::threads::SharedOut;
+use crate::cpu::gemm::{Epilogue, Output, Panels, Rows, Tile, TileResult, even_part, store_planes};
 use crate::error::Result;
 use crate::simd::{Isa, Simd};
-use crate::tensor::{TensorView, TensorViewMut};
+use crate::tensor::TensorView;
 
 /// The padded copy of a band in f32 (384 KiB): with a slice of weights it stays within an L2 of 1 MiB.
 const BAND_LEN: usize = 96 * 1024;
@@ -26,6 +25,9 @@ pub(crate) struct ImplicitGemm {
     output: [usize; 2],
     channels: usize,
     patches: Patches,
+    bands: usize,
+    /// Tiles of an output row.
+    row_tiles: usize,
     panels: Vec<Panels>,
     epilogues: Vec<Epilogue>,
     placement: Placement,
@@ -34,6 +36,7 @@ pub(crate) struct ImplicitGemm {
 impl ImplicitGemm {
     pub fn new(
         op: &'static str,
+        isa: Isa,
         correlation: &Correlation,
         panels: Vec<Panels>,
         epilogues: Vec<Epilogue>,
@@ -41,93 +44,59 @@ impl ImplicitGemm {
     ) -> Result<Self> {
         let patches = Patches::in_bands(op, correlation, BAND_LEN)?;
         let (output, channels) = (correlation.output, correlation.channels);
-        Ok(ImplicitGemm { output, channels, patches, panels, epilogues, placement })
+        let bands = output[0].div_ceil(patches.band());
+        let row_tiles = output[1].div_ceil(isa.tile().0);
+        Ok(ImplicitGemm { output, channels, patches, bands, row_tiles, panels, epilogues, placement })
     }
 
-    /// f32 of scratch for each strand.
-    pub fn strand_len(&self, isa: Isa) -> usize {
-        let depth = self.patches.offsets().len();
-        let out = SharedOut::new(std::ptr::null_mut());
-        gemm::strand_len(isa, &self.rows(isa, TensorView::empty(), out, 0), depth)
-    }
-
-    /// Writes this correlation's outputs; those of other phases are left alone.
-    ///
-    /// The views have the shapes that the plan checked.
-    pub fn run(
-        &self,
-        isa: Isa,
-        x: TensorView<'_>,
-        y: &mut TensorViewMut<'_>,
-        strands: usize,
-        scratch: &mut [f32],
-    ) {
-        let batch_stride = y.batch_stride();
-        let out = SharedOut::new(y.as_mut_ptr());
-        let rows = self.rows(isa, x, out, batch_stride);
-        // SAFETY: the copy holds what every offset reads from every output of the band; the outputs of a block are
-        // its own rows, inside `y`, whose shape the plan checked.
-        unsafe { gemm::run(isa, &rows, &self.panels, strands, scratch) };
-    }
-
-    fn rows<'a>(&'a self, isa: Isa, x: TensorView<'a>, out: SharedOut, batch_stride: usize) -> BandRows<'a> {
-        let row_tiles = self.output[1].div_ceil(isa.tile().0);
-        let bands = self.output[0].div_ceil(self.patches.band());
-        BandRows { plan: self, x, out, batch_stride, row_tiles, bands }
-    }
-}
-
-/// The rows of one run. Blocks are bands: image by image, group by group, from the top.
-struct BandRows<'a> {
-    plan: &'a ImplicitGemm,
-    x: TensorView<'a>,
-    out: SharedOut,
-    batch_stride: usize,
-    row_tiles: usize,
-    bands: usize,
-}
-
-impl BandRows<'_> {
-    /// The first output row of a block, and how many it has.
-    fn band(&self, block: usize) -> (usize, usize) {
-        let first = block % self.bands * self.plan.patches.band();
-        (first, self.plan.patches.band().min(self.plan.output[0] - first))
-    }
-
+    /// The image of a block. Blocks are bands: image by image, group by group, from the top.
+    #[inline(always)]
     fn image(&self, block: usize) -> usize {
-        block / self.bands / self.plan.panels.len()
+        block / self.bands / self.panels.len()
+    }
+
+    /// The first output row of a block, and how many it has.
+    #[inline(always)]
+    fn band(&self, block: usize) -> (usize, usize) {
+        let first = block % self.bands * self.patches.band();
+        (first, self.patches.band().min(self.output[0] - first))
     }
 }
 
-impl Rows for BandRows<'_> {
-    fn blocks(&self) -> usize {
-        self.x.shape().n * self.plan.panels.len() * self.bands
+// SAFETY: the copy holds what every offset reads from every output of the band; the outputs of a block are its own
+// rows, in the planes of its group, and those of a tile its own pixels.
+unsafe impl Rows for ImplicitGemm {
+    fn panels(&self) -> &[Panels] {
+        &self.panels
+    }
+
+    fn blocks(&self, images: usize) -> usize {
+        images * self.panels.len() * self.bands
     }
 
     #[inline(always)]
     fn group(&self, block: usize) -> usize {
-        block / self.bands % self.plan.panels.len()
+        block / self.bands % self.panels.len()
     }
 
     fn load_len(&self) -> usize {
-        self.plan.patches.len()
+        self.patches.len()
     }
 
     fn max_tiles(&self) -> usize {
-        self.plan.patches.band() * self.row_tiles
+        self.patches.band() * self.row_tiles
     }
 
     #[inline(always)]
     fn offsets(&self) -> &[usize] {
-        self.plan.patches.offsets()
+        self.patches.offsets()
     }
 
     #[inline(always)]
-    fn load<S: Simd>(&self, _: S, block: usize, scratch: &mut [f32]) -> *const f32 {
+    fn load<S: Simd>(&self, _: S, x: TensorView<'_>, block: usize, scratch: &mut [f32]) -> *const f32 {
         let (first, rows) = self.band(block);
-        let shape = self.x.shape();
-        let group = self.group(block) * self.plan.channels * shape.plane_len();
-        self.plan.patches.copy(&self.x.image(self.image(block))[group..], first, rows, scratch);
+        let group = self.group(block) * self.channels * x.shape().plane_len();
+        self.patches.copy(&x.image(self.image(block))[group..], first, rows, scratch);
         scratch.as_ptr()
     }
 
@@ -139,25 +108,22 @@ impl Rows for BandRows<'_> {
     #[inline(always)]
     fn tile(&self, _: usize, tile: usize) -> Tile {
         let (row, part) = (tile / self.row_tiles, tile % self.row_tiles);
-        let (start, rows) = even_part(self.plan.output[1], self.row_tiles, part);
-        Tile { start: row * self.plan.patches.row_stride() + start, rows }
+        let (start, rows) = even_part(self.output[1], self.row_tiles, part);
+        Tile { start: row * self.patches.row_stride() + start, rows }
     }
 
     #[inline(always)]
-    unsafe fn store<S: Simd>(&self, simd: S, block: usize, tile: usize, result: TileResult) {
-        let at = &self.plan.placement;
+    unsafe fn store<S: Simd>(&self, simd: S, out: Output, block: usize, tile: usize, result: TileResult) {
+        let at = &self.placement;
         let group = self.group(block);
-        let epilogue = &self.plan.epilogues[group];
+        let epilogue = &self.epilogues[group];
         let row = self.band(block).0 + tile / self.row_tiles;
-        let (start, rows) = even_part(self.plan.output[1], self.row_tiles, tile % self.row_tiles);
-        let first = self.image(block) * self.batch_stride
-            + group * epilogue.columns * at.plane
-            + at.origin
-            + row * at.row
-            + start * at.column;
+        let (start, rows) = even_part(self.output[1], self.row_tiles, tile % self.row_tiles);
+        let first = group * epilogue.columns * at.plane + at.origin + row * at.row + start * at.column;
         // SAFETY: pixels start..start + rows of an output row, in the planes of this group, of this image.
         unsafe {
-            store_planes(simd, epilogue, result, 0..rows, self.out.get().add(first), at.plane, at.column)
-        };
+            let out = out.at(self.image(block), first);
+            store_planes(simd, epilogue, result, 0..rows, out, at.plane, at.column);
+        }
     }
 }

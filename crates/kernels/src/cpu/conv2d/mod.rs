@@ -13,7 +13,7 @@ use std::fmt;
 
 pub use algo::Conv2dAlgo;
 
-use crate::cpu::gemm::{Epilogue, Panels};
+use crate::cpu::gemm::{Epilogue, Panels, Rows};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::{Error, Result};
@@ -130,7 +130,7 @@ impl Conv2dPlan {
                 (Engine::Im2col(im2col), len)
             }
             Conv2dAlgo::ImplicitGemm => {
-                let implicit = ImplicitGemm::new(OP, &correlation, panels()?, epilogues()?, placement)?;
+                let implicit = ImplicitGemm::new(OP, isa, &correlation, panels()?, epilogues()?, placement)?;
                 let len = implicit.strand_len(isa);
                 (Engine::Implicit(implicit), len)
             }
@@ -182,11 +182,14 @@ impl Conv2dPlan {
         check_views(OP, x, self.shape.input(), &y, self.shape.output())?;
         let scratch = scratch.require(OP, self.scratch_len)?;
         let (isa, strands) = (self.cpu.isa(), self.strands);
-        match &self.engine {
-            Engine::Implicit(e) => e.run(isa, x, &mut y, strands, scratch),
-            Engine::Im2col(e) => e.run(isa, x, &mut y, strands, scratch),
-            Engine::Pointwise(e) => e.run(isa, x, &mut y, strands, scratch),
-            Engine::Direct(e) => e.run(isa, x, &mut y, strands, scratch),
+        // SAFETY: the shapes were just checked.
+        unsafe {
+            match &self.engine {
+                Engine::Implicit(e) => e.run(isa, x, &mut y, strands, scratch),
+                Engine::Im2col(e) => e.run(isa, x, &mut y, strands, scratch),
+                Engine::Pointwise(e) => e.run(isa, x, &mut y, strands, scratch),
+                Engine::Direct(e) => e.run(isa, x, &mut y, strands, scratch),
+            }
         }
         Ok(())
     }

@@ -35,6 +35,7 @@ pub(crate) use store::{Epilogue, store_planes, store_rows};
 use crate::cpu::scratch::whole_lines;
 use crate::cpu::threads::{SharedOut, for_each_item};
 use crate::simd::{Isa, Simd, SimdOp};
+use crate::tensor::{TensorView, TensorViewMut};
 
 /// A tile of C: where its rows of A start, and how many they are.
 #[derive(Clone, Copy)]
@@ -53,12 +54,50 @@ pub(crate) struct TileResult {
     pub column: usize,
 }
 
-/// The left matrix: where its rows come from and where the results of a row go.
-pub(crate) trait Rows: Sync {
-    /// Blocks of rows. Each can be computed alone.
-    fn blocks(&self) -> usize;
+/// Where a run writes: the images of the output, `batch_stride` apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Output {
+    first: SharedOut,
+    batch_stride: usize,
+}
 
-    /// Which of the right matrices a block is multiplied with: the group of a grouped convolution.
+impl Output {
+    pub fn new(y: &mut TensorViewMut<'_>) -> Self {
+        Output { batch_stride: y.batch_stride(), first: SharedOut::new(y.as_mut_ptr()) }
+    }
+
+    /// Elements from one image to the next.
+    pub fn batch_stride(self) -> usize {
+        self.batch_stride
+    }
+
+    /// Element `at` of image `image`.
+    ///
+    /// # Safety
+    /// There is such an element.
+    #[inline(always)]
+    pub unsafe fn at(self, image: usize, at: usize) -> *mut f32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.first.get().add(image * self.batch_stride + at) }
+    }
+}
+
+/// A planned product: where the rows of the left matrix come from, where the results of a row go, and the right
+/// matrices, packed.
+///
+/// # Safety
+/// For an input and an output of the shapes that it was planned for:
+/// - [`Rows::load`] makes readable, from the pointer that it returns, every row of every [`Rows::tile`] of the block at
+///   every one of [`Rows::offsets`], which are as many as the panels are deep;
+/// - [`Rows::store`] stays within the output, and no two (block, tile, column) share an element.
+pub(crate) unsafe trait Rows: Sync {
+    /// The right matrices: one per group of a grouped convolution.
+    fn panels(&self) -> &[Panels];
+
+    /// Blocks of rows. Each can be computed alone.
+    fn blocks(&self, images: usize) -> usize;
+
+    /// Which of the right matrices a block is multiplied with.
     fn group(&self, block: usize) -> usize;
 
     /// f32 that [`Rows::load`] needs.
@@ -71,7 +110,7 @@ pub(crate) trait Rows: Sync {
     fn offsets(&self) -> &[usize];
 
     /// Makes the rows of a block readable and says where.
-    fn load<S: Simd>(&self, simd: S, block: usize, scratch: &mut [f32]) -> *const f32;
+    fn load<S: Simd>(&self, simd: S, x: TensorView<'_>, block: usize, scratch: &mut [f32]) -> *const f32;
 
     /// Tiles of this block.
     fn tiles(&self, block: usize) -> usize;
@@ -82,8 +121,48 @@ pub(crate) trait Rows: Sync {
     /// Writes a finished tile to the output.
     ///
     /// # Safety
-    /// `result` is a tile of this block, of as many rows as [`Rows::tile`] says.
-    unsafe fn store<S: Simd>(&self, simd: S, block: usize, tile: usize, result: TileResult);
+    /// `result` is this tile, and `out` has the planned shape.
+    unsafe fn store<S: Simd>(&self, simd: S, out: Output, block: usize, tile: usize, result: TileResult);
+
+    /// f32 of scratch that each strand of [`Rows::run`] needs.
+    fn strand_len(&self, isa: Isa) -> usize {
+        let (tile_rows, vectors) = isa.tile();
+        let depth = self.offsets().len();
+        let tiles = if slice(isa, depth) < depth { self.max_tiles() } else { 1 };
+        whole_lines(self.load_len()) + whole_lines(tiles * tile_rows * vectors * isa.lanes())
+    }
+
+    /// Computes all blocks, on as many threads as there are strands.
+    ///
+    /// # Safety
+    /// The views have the planned shapes.
+    unsafe fn run(
+        &self,
+        isa: Isa,
+        x: TensorView<'_>,
+        y: &mut TensorViewMut<'_>,
+        strands: usize,
+        scratch: &mut [f32],
+    ) where
+        Self: Sized,
+    {
+        let out = Output::new(y);
+        let blocks = self.blocks(x.shape().n);
+        // A few items for each strand, so that none waits long for the last.
+        let panels = self.panels().first().map_or(0, Panels::count);
+        let chunks = if strands == 1 { 1 } else { (4 * strands).div_ceil(blocks.max(1)).min(panels) };
+        let len = self.strand_len(isa);
+        assert!(scratch.len() >= strands * len, "the plan sized its scratch for {strands} strands");
+        let base = SharedOut::new(scratch.as_mut_ptr());
+        for_each_item(strands, blocks * chunks, |strand, item| {
+            let block = item / chunks;
+            let panels = &self.panels()[self.group(block)];
+            let (first, count) = even_part(panels.count(), chunks, item % chunks);
+            // SAFETY: strands have parts of their own, within the scratch as asserted.
+            let scratch = unsafe { std::slice::from_raw_parts_mut(base.get().add(strand * len), len) };
+            isa.run(Block { rows: self, x, out, block, panels, which: first..first + count, scratch });
+        });
+    }
 }
 
 /// The longest slice of `k` for an instruction set, measured on convolutions of 56x56x256 and 28x28x128:
@@ -103,107 +182,60 @@ fn slice(isa: Isa, depth: usize) -> usize {
     depth.div_ceil(slices).max(1)
 }
 
-/// f32 that one strand of [`run`] needs.
-pub(crate) fn strand_len(isa: Isa, rows: &impl Rows, depth: usize) -> usize {
-    let (tile_rows, vectors) = isa.tile();
-    let tiles = if slice(isa, depth) < depth { rows.max_tiles() } else { 1 };
-    whole_lines(rows.load_len()) + whole_lines(tiles * tile_rows * vectors * isa.lanes())
-}
-
-/// Computes all blocks, block `i` with `panels[rows.group(i)]`, on as many threads as `scratch` has strands.
-///
-/// # Safety
-/// `rows` reads and writes only what it may: the input and output it was made with live, and no two of its
-/// (block, column) pairs share an output. Its offsets are as many as the panels are deep.
-pub(crate) unsafe fn run<R: Rows>(
-    isa: Isa,
-    rows: &R,
-    panels: &[Panels],
-    strands: usize,
-    scratch: &mut [f32],
-) {
-    struct Block<'a, R> {
-        rows: &'a R,
-        block: usize,
-        panels: &'a Panels,
-        which: Range<usize>,
-        scratch: &'a mut [f32],
-    }
-    impl<R: Rows> SimdOp for Block<'_, R> {
-        type Output = ();
-        #[inline(always)]
-        fn run<S: Simd>(self, simd: S) {
-            // SAFETY: `run`'s caller promises what `multiply` asks for.
-            unsafe { multiply(simd, self.rows, self.block, self.panels, self.which, self.scratch) };
-        }
-    }
-    let Some(first) = panels.first() else { return };
-    let blocks = rows.blocks();
-    // A few items for each strand, so that none waits long for the last.
-    let chunks = if strands == 1 { 1 } else { (4 * strands).div_ceil(blocks.max(1)).min(first.count()) };
-    let len = strand_len(isa, rows, first.depth());
-    assert!(scratch.len() >= strands * len, "the plan sized its scratch for {strands} strands");
-    let base = SharedOut::new(scratch.as_mut_ptr());
-    for_each_item(strands, blocks * chunks, |strand, item| {
-        let block = item / chunks;
-        let panels = &panels[rows.group(block)];
-        let (start, count) = even_part(panels.count(), chunks, item % chunks);
-        // SAFETY: strands have parts of their own, within the scratch as asserted.
-        let scratch = unsafe { std::slice::from_raw_parts_mut(base.get().add(strand * len), len) };
-        isa.run(Block { rows, block, panels, which: start..start + count, scratch });
-    });
-}
-
-/// Computes one block of rows for a range of panels.
-///
-/// # Safety
-/// As for [`run`]; `scratch` holds [`strand_len`] f32.
-#[inline(always)]
-unsafe fn multiply<S: Simd>(
-    simd: S,
-    rows: &impl Rows,
+/// One block of rows times a range of panels.
+struct Block<'a, R> {
+    rows: &'a R,
+    x: TensorView<'a>,
+    out: Output,
     block: usize,
-    panels: &Panels,
+    panels: &'a Panels,
     which: Range<usize>,
-    scratch: &mut [f32],
-) {
-    let depth = panels.depth();
-    let slice = slice(S::ISA, depth);
-    let (load_area, acc_area) = scratch.split_at_mut(whole_lines(rows.load_len()));
-    let a = rows.load(simd, block, load_area);
-    let acc = acc_area.as_mut_ptr();
-    let tiles = rows.tiles(block);
-    // With a single slice each tile is finished at once, and its sums never leave L1.
-    let together = if slice < depth { tiles } else { 1 };
-    for panel in which {
-        let vectors = panels.vectors(panel);
-        let tile_len = S::TILE.0 * vectors * S::LANES;
-        for first_tile in (0..tiles).step_by(together) {
-            let group = first_tile..(first_tile + together).min(tiles);
-            for k in (0..depth.max(1)).step_by(slice) {
-                let offsets = &rows.offsets()[k..(k + slice).min(depth)];
-                let b = panels.at(panel, k);
-                for t in group.clone() {
-                    let tile = rows.tile(block, t);
-                    let part = kernel::Part { offsets, b, first: k == 0 };
-                    // SAFETY: the tile's rows are readable at every offset (the caller's promise); the panel holds
-                    // `vectors` vectors per k; acc holds a tile for each tile of the group.
-                    unsafe {
-                        let acc = acc.add((t - first_tile) * tile_len);
-                        kernel::accumulate(simd, tile.rows, vectors, a.add(tile.start), part, acc);
+    /// [`Rows::strand_len`] f32.
+    scratch: &'a mut [f32],
+}
+
+impl<R: Rows> SimdOp for Block<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Block { rows, x, out, block, panels, which, scratch } = self;
+        let depth = panels.depth();
+        let slice = slice(S::ISA, depth);
+        let (load_area, acc_area) = scratch.split_at_mut(whole_lines(rows.load_len()));
+        let a = rows.load(simd, x, block, load_area);
+        let acc = acc_area.as_mut_ptr();
+        let tiles = rows.tiles(block);
+        // With a single slice each tile is finished at once, and its sums never leave L1.
+        let together = if slice < depth { tiles } else { 1 };
+        for panel in which {
+            let vectors = panels.vectors(panel);
+            let tile_len = S::TILE.0 * vectors * S::LANES;
+            for first_tile in (0..tiles).step_by(together) {
+                let group = first_tile..(first_tile + together).min(tiles);
+                for k in (0..depth.max(1)).step_by(slice) {
+                    let offsets = &rows.offsets()[k..(k + slice).min(depth)];
+                    let part = kernel::Part { offsets, b: panels.at(panel, k), first: k == 0 };
+                    for t in group.clone() {
+                        let tile = rows.tile(block, t);
+                        // SAFETY: `Rows` promises the tile's rows at every offset; the panel holds `vectors` vectors
+                        // per k; the scratch holds a largest tile for each tile of the group.
+                        unsafe {
+                            let acc = acc.add((t - first_tile) * tile_len);
+                            kernel::accumulate(simd, tile.rows, vectors, a.add(tile.start), part, acc);
+                        }
                     }
                 }
-            }
-            for t in group {
-                let result = TileResult {
-                    // SAFETY: as above, within acc.
-                    acc: unsafe { acc.add((t - first_tile) * tile_len) },
-                    rows: rows.tile(block, t).rows,
-                    vectors,
-                    column: panels.column(panel),
-                };
-                // SAFETY: the tile was just computed; the rest is the caller's promise.
-                unsafe { rows.store(simd, block, t, result) };
+                for t in group {
+                    // SAFETY: as above; the tile was just computed.
+                    unsafe {
+                        let acc = acc.add((t - first_tile) * tile_len);
+                        let rows_of_tile = rows.tile(block, t).rows;
+                        let column = panels.column(panel);
+                        let result = TileResult { acc, rows: rows_of_tile, vectors, column };
+                        rows.store(simd, out, block, t, result);
+                    }
+                }
             }
         }
     }
