@@ -72,8 +72,8 @@
 //! | [`cpu::gemm`] | the matrix product under convolution, transposed convolution and linear |
 //! | [`simd`] | one vocabulary for vectors and its backends, the only code that knows instruction sets |
 //!
-//! An operator has the same stem everywhere: pooling is `shape/pool.rs` (what may be asked) and `cpu/pool.rs` (how it is
-//! computed). To add one, write those two files: a shape whose `new` checks everything, an `impl Cpu` with the easy
+//! An operator has the same stem everywhere: softmax is `shape/softmax.rs` (what may be asked) and `cpu/softmax.rs` (how
+//! it is computed). To add one, write those two files: a shape whose `new` checks everything, an `impl Cpu` with the easy
 //! method and the `_into` method, its inner loop a [`simd::SimdOp`] written once for all instruction sets. The
 //! repository's `docs/adding-an-operator.md` leads through the rest: the reference that judges it, its cases and its
 //! laws.
