@@ -231,7 +231,7 @@ impl SimdOp for Band<'_> {
             let input = &image[group * plan.group_input..(group + 1) * plan.group_input];
             let x = match &plan.patches {
                 Some(patches) => {
-                    patches.copy(input, first, rows, copy);
+                    patches.copy(simd, input, first, rows, copy);
                     copy.as_ptr()
                 }
                 None => input[first * plan.row_stride..].as_ptr(),

@@ -105,7 +105,7 @@ unsafe impl Rows for Im2col {
     }
 
     #[inline(always)]
-    fn load<S: Simd>(&self, _: S, x: TensorView<'_>, block: usize, scratch: &mut [f32]) -> *const f32 {
+    fn load<S: Simd>(&self, simd: S, x: TensorView<'_>, block: usize, scratch: &mut [f32]) -> *const f32 {
         let (panels, copies) = scratch.split_at_mut(whole_lines(self.blocking.max_tiles() * self.tile_len()));
         let tiles = self.tiles(block);
         let (first_image, last_image) = {
@@ -115,7 +115,7 @@ unsafe impl Rows for Im2col {
         let group = self.group(block) * self.channels * x.shape().plane_len();
         let height = self.pixels / self.width;
         for (copy, n) in copies.chunks_exact_mut(self.patches.len()).zip(first_image..=last_image) {
-            self.patches.copy(&x.image(n)[group..], 0, height, copy);
+            self.patches.copy(simd, &x.image(n)[group..], 0, height, copy);
         }
         for tile in 0..tiles {
             let (first, count) = self.pixels(block, tile);

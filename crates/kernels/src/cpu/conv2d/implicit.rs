@@ -1,7 +1,7 @@
 //! Implicit GEMM: pixels of an output row are the rows of the matrix product, read from a padded copy of the band.
 
 use crate::cpu::conv2d::patches::{Correlation, Patches};
-use crate::cpu::gemm::{Epilogue, Output, Panels, Rows, Tile, TileResult, even_part, store_planes};
+use crate::cpu::gemm::{Epilogue, EvenParts, Output, Panels, Rows, Tile, TileResult, store_planes};
 use crate::error::Result;
 use crate::simd::{Isa, Simd};
 use crate::tensor::TensorView;
@@ -28,6 +28,7 @@ pub(crate) struct ImplicitGemm {
     bands: usize,
     /// Tiles of an output row.
     row_tiles: usize,
+    tiles_of_row: EvenParts,
     panels: Vec<Panels>,
     epilogues: Vec<Epilogue>,
     placement: Placement,
@@ -46,7 +47,18 @@ impl ImplicitGemm {
         let (output, channels) = (correlation.output, correlation.channels);
         let bands = output[0].div_ceil(patches.band());
         let row_tiles = output[1].div_ceil(isa.tile().0);
-        Ok(ImplicitGemm { output, channels, patches, bands, row_tiles, panels, epilogues, placement })
+        let tiles_of_row = EvenParts::new(output[1], row_tiles);
+        Ok(ImplicitGemm {
+            output,
+            channels,
+            patches,
+            bands,
+            row_tiles,
+            tiles_of_row,
+            panels,
+            epilogues,
+            placement,
+        })
     }
 
     /// The image of a block. Blocks are bands: image by image, group by group, from the top.
@@ -93,10 +105,10 @@ unsafe impl Rows for ImplicitGemm {
     }
 
     #[inline(always)]
-    fn load<S: Simd>(&self, _: S, x: TensorView<'_>, block: usize, scratch: &mut [f32]) -> *const f32 {
+    fn load<S: Simd>(&self, simd: S, x: TensorView<'_>, block: usize, scratch: &mut [f32]) -> *const f32 {
         let (first, rows) = self.band(block);
         let group = self.group(block) * self.channels * x.shape().plane_len();
-        self.patches.copy(&x.image(self.image(block))[group..], first, rows, scratch);
+        self.patches.copy(simd, &x.image(self.image(block))[group..], first, rows, scratch);
         scratch.as_ptr()
     }
 
@@ -108,7 +120,7 @@ unsafe impl Rows for ImplicitGemm {
     #[inline(always)]
     fn tile(&self, _: usize, tile: usize) -> Tile {
         let (row, part) = (tile / self.row_tiles, tile % self.row_tiles);
-        let (start, rows) = even_part(self.output[1], self.row_tiles, part);
+        let (start, rows) = self.tiles_of_row.part(part);
         Tile { start: row * self.patches.row_stride() + start, rows }
     }
 
@@ -118,7 +130,7 @@ unsafe impl Rows for ImplicitGemm {
         let group = self.group(block);
         let epilogue = &self.epilogues[group];
         let row = self.band(block).0 + tile / self.row_tiles;
-        let (start, rows) = even_part(self.output[1], self.row_tiles, tile % self.row_tiles);
+        let (start, rows) = self.tiles_of_row.part(tile % self.row_tiles);
         let first = group * epilogue.columns * at.plane + at.origin + row * at.row + start * at.column;
         // SAFETY: pixels start..start + rows of an output row, in the planes of this group, of this image.
         unsafe {

@@ -7,6 +7,7 @@
 
 use crate::error::{Dims, Error, Result};
 use crate::shape::{Conv2dShape, ConvTranspose2dShape};
+use crate::simd::Simd;
 use crate::tensor::checked_product;
 
 /// One group's sums: `y[i][j] = sum over channels and taps of x[c][i * step + tap] * w`, zeros outside the input.
@@ -243,7 +244,7 @@ impl Patches {
 
     /// Copies what the output rows `first..first + rows` read of one image's group of channels.
     #[inline(always)]
-    pub fn copy(&self, image: &[f32], first: usize, rows: usize, copy: &mut [f32]) {
+    pub fn copy<S: Simd>(&self, simd: S, image: &[f32], first: usize, rows: usize, copy: &mut [f32]) {
         let [height, width] = self.input;
         debug_assert!(rows <= self.band);
         for c in 0..self.channels {
@@ -254,7 +255,7 @@ impl Patches {
                 for (q, line) in lines.enumerate().take(rows + phase.extra) {
                     let y = phase.first + ((first + q) * self.rows.step) as isize;
                     match usize::try_from(y) {
-                        Ok(y) if y < height => self.copy_row(&source[y * width..(y + 1) * width], line),
+                        Ok(y) if y < height => self.copy_row(simd, &source[y * width..(y + 1) * width], line),
                         _ => line.fill(0.0),
                     }
                 }
@@ -264,7 +265,7 @@ impl Patches {
 
     /// One row, its columns sorted into phases, zeros outside.
     #[inline(always)]
-    fn copy_row(&self, source: &[f32], line: &mut [f32]) {
+    fn copy_row<S: Simd>(&self, simd: S, source: &[f32], line: &mut [f32]) {
         let step = self.columns.step;
         for phase in &self.columns.phases {
             let part = &mut line[phase.start..phase.start + self.output_width + phase.extra];
@@ -278,16 +279,26 @@ impl Patches {
             right.fill(0.0);
             match step {
                 1 => inside.copy_from_slice(&source[..inside.len()]),
-                2 => {
-                    // Written so that the compiler sees two interleaved streams, and takes one with shuffles.
-                    let pairs = source.chunks_exact(2);
-                    if let ([last], Some(value)) = (pairs.remainder(), inside.get_mut(source.len() / 2)) {
-                        *value = *last;
-                    }
-                    inside.iter_mut().zip(pairs).for_each(|(value, pair)| *value = pair[0]);
-                }
+                2 => copy_even(simd, source, inside),
                 _ => inside.iter_mut().zip(source.iter().step_by(step)).for_each(|(value, x)| *value = *x),
             }
+        }
+    }
+}
+
+/// Every second element of `source`, as many as `out` takes.
+#[inline(always)]
+fn copy_even<S: Simd>(simd: S, source: &[f32], out: &mut [f32]) {
+    assert!(out.len() <= source.len().div_ceil(2));
+    for i in (0..out.len()).step_by(S::LANES) {
+        let left = source.len() - 2 * i;
+        // SAFETY: at most `left` elements are read from 2 * i on, and out.len() - i written from i on.
+        unsafe {
+            let p = source.as_ptr().add(2 * i);
+            let first = simd.load_up_to(p, left);
+            let second = simd.load_up_to(p.wrapping_add(S::LANES), left.saturating_sub(S::LANES));
+            let (even, _) = simd.deinterleave(first, second);
+            simd.store_up_to(out.as_mut_ptr().add(i), out.len() - i, even);
         }
     }
 }

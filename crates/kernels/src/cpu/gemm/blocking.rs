@@ -3,10 +3,32 @@
 /// The packed panels of a block in f32 (256 KiB), unless one tile needs more.
 const BLOCK_LEN: usize = 64 * 1024;
 
+/// A length in even parts: 49 rows in tiles of up to 14 are 13, 12, 12, 12, not 14, 14, 14, 7.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EvenParts {
+    /// The length of the later parts; the first `longer` are one longer.
+    short: usize,
+    longer: usize,
+}
+
+impl EvenParts {
+    /// `parts` parts of `len`.
+    pub fn new(len: usize, parts: usize) -> Self {
+        let parts = parts.max(1);
+        EvenParts { short: len / parts, longer: len % parts }
+    }
+
+    /// The start and the length of a part. Divides nothing: it is asked for every tile.
+    #[inline(always)]
+    pub fn part(&self, part: usize) -> (usize, usize) {
+        (part * self.short + part.min(self.longer), self.short + usize::from(part < self.longer))
+    }
+}
+
 /// Rows in even tiles, tiles in blocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Blocking {
-    rows: usize,
+    rows: EvenParts,
     tiles: usize,
     per_block: usize,
 }
@@ -15,7 +37,11 @@ impl Blocking {
     /// For tiles of up to `most` rows, each `tile_len` f32 when packed.
     pub fn new(rows: usize, most: usize, tile_len: usize) -> Self {
         let tiles = rows.div_ceil(most);
-        Blocking { rows, tiles, per_block: (BLOCK_LEN / tile_len.max(1)).clamp(1, tiles.max(1)) }
+        Blocking {
+            rows: EvenParts::new(rows, tiles),
+            tiles,
+            per_block: (BLOCK_LEN / tile_len.max(1)).clamp(1, tiles.max(1)),
+        }
     }
 
     pub fn blocks(&self) -> usize {
@@ -36,18 +62,8 @@ impl Blocking {
     /// A tile's first row, and how many it has.
     #[inline(always)]
     pub fn tile(&self, block: usize, tile: usize) -> (usize, usize) {
-        even_part(self.rows, self.tiles, block * self.per_block + tile)
+        self.rows.part(block * self.per_block + tile)
     }
-}
-
-/// Part `part` of `parts` even parts of `len`: its start and its length. 49 rows in tiles of up to 14 are
-/// 13, 12, 12, 12, not 14, 14, 14, 7.
-#[inline(always)]
-pub(crate) fn even_part(len: usize, parts: usize, part: usize) -> (usize, usize) {
-    // The first `len % parts` parts are one longer.
-    let (short, longer) = (len / parts, len % parts);
-    let start = part * short + part.min(longer);
-    (start, short + usize::from(part < longer))
 }
 
 #[cfg(test)]

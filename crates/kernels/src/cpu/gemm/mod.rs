@@ -27,7 +27,7 @@ mod store;
 
 use std::ops::Range;
 
-pub(crate) use blocking::{Blocking, even_part};
+pub(crate) use blocking::{Blocking, EvenParts};
 pub use kernel::{MicrokernelProbe, probe_microkernel};
 pub(crate) use panels::Panels;
 pub(crate) use store::{Epilogue, store_planes, store_rows};
@@ -157,7 +157,7 @@ pub(crate) unsafe trait Rows: Sync {
         for_each_item(strands, blocks * chunks, |strand, item| {
             let block = item / chunks;
             let panels = &self.panels()[self.group(block)];
-            let (first, count) = even_part(panels.count(), chunks, item % chunks);
+            let (first, count) = EvenParts::new(panels.count(), chunks).part(item % chunks);
             // SAFETY: strands have parts of their own, within the scratch as asserted.
             let scratch = unsafe { std::slice::from_raw_parts_mut(base.get().add(strand * len), len) };
             isa.run(Block { rows: self, x, out, block, panels, which: first..first + count, scratch });
