@@ -31,7 +31,7 @@ const OWNERS: [(&[&str], &str); 3] = [
 ];
 
 /// What stands in `cpu/` beside the operators.
-const MACHINERY: [&str; 5] = ["gemm", "mod", "scratch", "sum", "threads"];
+const MACHINERY: [&str; 6] = ["gemm", "mod", "plan", "scratch", "sum", "threads"];
 
 #[test]
 fn every_operator_has_its_file_in_every_room() {

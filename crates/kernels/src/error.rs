@@ -105,8 +105,6 @@ pub enum Expected {
     AtMost(usize),
     /// Something that divides this.
     DivisorOf(usize),
-    /// A multiple of this.
-    MultipleOf(usize),
     /// This shape.
     Shape(Shape4),
     /// What the words say.
@@ -136,7 +134,6 @@ impl fmt::Display for Expected {
             Expected::AtLeast(v) => write!(f, "at least {v}"),
             Expected::AtMost(v) => write!(f, "at most {v}"),
             Expected::DivisorOf(v) => write!(f, "a divisor of {v}"),
-            Expected::MultipleOf(v) => write!(f, "a multiple of {v}"),
             Expected::Shape(s) => write!(f, "{s}"),
             Expected::Words(w) => f.write_str(w),
         }

@@ -18,8 +18,8 @@
 //! Where the same operator runs many times, nothing need be allocated or decided twice. Operators with weights are
 //! *planned*: [`Conv2dPlan`], [`ConvTranspose2dPlan`] and [`LinearPlan`] choose the algorithm, pack the weights and size
 //! the scratch once; bias and activation are fused into the only store. The others have an `_into` method beside the
-//! easy one. Both take views, so that an output can be a range of channels of a larger tensor, and a concatenation
-//! costs no copy:
+//! easy one (but for the losses, whose result is one number). Both take views, so that an output can be a range of
+//! channels of a larger tensor, and a concatenation costs no copy:
 //!
 //! ```
 //! use tilewise_kernels::{Activation, Conv2dParams, Conv2dPlan, Conv2dShape, Cpu, Shape4, Tensor};

@@ -133,7 +133,9 @@ impl Tensor {
     pub fn from_fn(shape: Shape4, mut f: impl FnMut([usize; 4]) -> f32) -> Result<Self> {
         let mut t = Tensor::zeros(shape)?;
         let mut i = 0;
-        for n in 0..shape.n {
+        // Of no elements there may be more images than could be counted.
+        let images = if t.data.is_empty() { 0 } else { shape.n };
+        for n in 0..images {
             for c in 0..shape.c {
                 for h in 0..shape.h {
                     for w in 0..shape.w {
@@ -253,7 +255,7 @@ pub struct TensorView<'a> {
 }
 
 impl<'a> TensorView<'a> {
-    /// A view of `data`: image `i` starts at element `i * batch_stride`.
+    /// A view of `data`: image `i` starts at element `i * batch_stride` (of one image or none, any stride will do).
     ///
     /// # Errors
     /// [`Error::Invalid`] if images would overlap or `data` is too short.
@@ -270,6 +272,17 @@ impl<'a> TensorView<'a> {
     /// Elements from one image to the next.
     pub fn batch_stride(&self) -> usize {
         self.batch_stride
+    }
+
+    /// The same elements as one image of many channels, where nothing lies between the images: so that a batch of tiny
+    /// images is no more work to share out than one large one.
+    pub(crate) fn joined(self) -> Option<Self> {
+        let s = self.shape;
+        (self.batch_stride == s.image_len() && s.n > 1).then_some(TensorView {
+            data: self.data,
+            shape: Shape4::new(1, s.n * s.c, s.h, s.w),
+            batch_stride: s.n * self.batch_stride,
+        })
     }
 
     /// All elements of image `n`, channel by channel.
@@ -332,7 +345,7 @@ pub struct TensorViewMut<'a> {
 }
 
 impl<'a> TensorViewMut<'a> {
-    /// A view of `data`: image `i` starts at element `i * batch_stride`.
+    /// A view of `data`: image `i` starts at element `i * batch_stride` (of one image or none, any stride will do).
     ///
     /// # Errors
     /// [`Error::Invalid`] if images would overlap or `data` is too short.
@@ -349,6 +362,14 @@ impl<'a> TensorViewMut<'a> {
     /// Elements from one image to the next.
     pub fn batch_stride(&self) -> usize {
         self.batch_stride
+    }
+
+    /// [`TensorView::joined`].
+    pub(crate) fn joined(&mut self) -> Option<TensorViewMut<'_>> {
+        let shape = TensorView { data: self.data, shape: self.shape, batch_stride: self.batch_stride }
+            .joined()?
+            .shape;
+        Some(TensorViewMut { data: self.data, shape, batch_stride: shape.image_len() })
     }
 
     /// The same view for a shorter time.

@@ -34,9 +34,12 @@ impl Cpu {
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] for another shape of `y`, or a slope or an alpha that is not finite.
-    pub fn activation_into(&self, x: TensorView<'_>, f: Activation, y: TensorViewMut<'_>) -> Result<()> {
+    pub fn activation_into(&self, x: TensorView<'_>, f: Activation, mut y: TensorViewMut<'_>) -> Result<()> {
         f.validate()?;
         expect_shape(f.name(), "output shape", x.shape(), y.shape())?;
+        if let (Some(x), Some(y)) = (x.joined(), y.joined()) {
+            return self.activation_into(x, f, y);
+        }
         threads::for_each_chunk(self, y, threads::CHUNK, |n, start, y| {
             let x = &x.image(n)[start..start + y.len()];
             self.isa.run(Map { f, x, y });

@@ -21,9 +21,12 @@ impl Cpu {
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] if the shapes differ.
-    pub fn add_into(&self, a: TensorView<'_>, b: TensorView<'_>, y: TensorViewMut<'_>) -> Result<()> {
+    pub fn add_into(&self, a: TensorView<'_>, b: TensorView<'_>, mut y: TensorViewMut<'_>) -> Result<()> {
         expect_shape("add", "second input shape", a.shape(), b.shape())?;
         expect_shape("add", "output shape", a.shape(), y.shape())?;
+        if let (Some(a), Some(b), Some(y)) = (a.joined(), b.joined(), y.joined()) {
+            return self.add_into(a, b, y);
+        }
         threads::for_each_chunk(self, y, threads::CHUNK, |n, start, y| {
             let (a, b) = (&a.image(n)[start..start + y.len()], &b.image(n)[start..start + y.len()]);
             self.isa.run(Add { a, b, y });

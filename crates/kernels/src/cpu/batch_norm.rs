@@ -196,8 +196,11 @@ impl<'a> BatchNorm<'a> {
     fn of_channel<'b>(&self, c: usize, mean: f64, var: f64, x: &'b [f32], y: &'b mut [f32]) -> Scale<'b> {
         let factor = f64::from(self.gamma[c]) / (var + f64::from(self.eps)).sqrt();
         let center = mean as f32;
-        // What the rounding of the mean has lost comes back with beta.
-        let offset = f64::from(self.beta[c]) - (mean - f64::from(center)) * factor;
+        // What the rounding of the mean has lost comes back with beta; an infinite mean has lost nothing, and nothing
+        // times an infinite factor is nothing.
+        let lost = mean - f64::from(center);
+        let offset =
+            f64::from(self.beta[c]) - if lost.is_finite() && lost != 0.0 { lost * factor } else { 0.0 };
         Scale { x, center, factor: factor as f32, offset: offset as f32, y }
     }
 }

@@ -3,13 +3,13 @@
 //! With stride 2 the even and the odd outputs are reached by different taps; each of the `stride h * stride w` phases
 //! is a convolution of the input with stride 1 and a part of the taps, its outputs written `stride` apart. So every
 //! product is computed once, nothing is added into memory, and implicit GEMM does it all. Where the stride exceeds the
-//! kernel, some outputs are reached by no tap: they hold the bias alone, and are filled in beforehand. (Phase decomposition as in
-//! Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016.)
+//! kernel, some outputs are reached by no tap: they hold the bias alone, and are filled in beforehand. (Shi et al., "Is
+//! the deconvolution layer the same as a convolutional layer?", 2016.)
 
 use crate::cpu::conv2d::implicit::{ImplicitGemm, Placement};
 use crate::cpu::conv2d::patches::Correlation;
-use crate::cpu::conv2d::{Description, check_views, check_weights};
 use crate::cpu::gemm::{Epilogue, Panels, Rows};
+use crate::cpu::plan::{Description, check_views, check_weights};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape, threads};
 use crate::error::Result;
@@ -45,6 +45,8 @@ pub struct ConvTranspose2dPlan {
 impl ConvTranspose2dPlan {
     /// Packs `weights` (`[in, out / groups, kernel h, kernel w]`, row-major) for this shape. `bias` has one value per
     /// output channel.
+    ///
+    /// The plan runs on at most as many threads as the device allows here and now ([`Cpu::thread_count`]).
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] for wrong lengths or an activation with a parameter that is not finite;
@@ -98,11 +100,13 @@ impl ConvTranspose2dPlan {
     /// What was chosen, and why.
     pub fn describe(&self) -> Description {
         let isa = self.cpu.isa();
-        let (rows, columns) = isa.tile();
-        Description {
-            kernel: format!("{OP}/phases/{isa}/{rows}x{}", columns * isa.lanes()),
-            why: "one convolution with stride 1 for each phase of the stride",
-        }
+        Description::new(
+            OP,
+            "phases",
+            isa,
+            isa.tile(),
+            "one convolution with stride 1 for each phase of the stride",
+        )
     }
 
     /// f32 of scratch that [`ConvTranspose2dPlan::run`] needs.
@@ -193,7 +197,7 @@ impl Cpu {
         let w = weights.shape();
         let outputs = checked_product(OP, "output channels", &[w.c, params.groups])?;
         let shape = ConvTranspose2dShape::new(x.shape(), outputs, [w.h, w.w], params)?;
-        expect_shape(OP, "weights", shape.weights(), w)?;
+        expect_shape(OP, "weights shape", shape.weights(), w)?;
         let plan = ConvTranspose2dPlan::new(self, shape, weights.data(), bias, Activation::Identity)?;
         let mut y = Tensor::zeros(shape.output())?;
         plan.run(x.view(), y.view_mut(), &mut plan.scratch()?)?;

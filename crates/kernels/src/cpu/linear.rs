@@ -1,7 +1,7 @@
 //! Fully connected layer, forward: a matrix product whose rows are samples.
 
-use crate::cpu::conv2d::{Description, check_views, check_weights};
 use crate::cpu::gemm::{Blocking, Epilogue, Output, Panels, Rows, Tile, TileResult, store_rows};
+use crate::cpu::plan::{Description, check_views, check_weights};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::Result;
@@ -39,6 +39,8 @@ pub struct LinearPlan {
 impl LinearPlan {
     /// Packs `weights` (`[out features, in features]`, row-major) for this shape. `bias` has one value per output
     /// feature.
+    ///
+    /// The plan runs on at most as many threads as the device allows here and now ([`Cpu::thread_count`]).
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] for wrong lengths or an activation with a parameter that is not finite;
@@ -84,11 +86,7 @@ impl LinearPlan {
     /// What was chosen, and why.
     pub fn describe(&self) -> Description {
         let isa = self.cpu.isa();
-        let (rows, columns) = isa.tile();
-        Description {
-            kernel: format!("{OP}/gemm/{isa}/{rows}x{}", columns * isa.lanes()),
-            why: "a matrix product whose rows are samples",
-        }
+        Description::new(OP, "gemm", isa, isa.tile(), "a matrix product whose rows are samples")
     }
 
     /// f32 of scratch that [`LinearPlan::run`] needs.
@@ -190,7 +188,7 @@ impl Cpu {
     /// [`crate::Error::OutOfMemory`].
     pub fn linear(&self, x: &Tensor, weights: &Tensor, bias: Option<&[f32]>) -> Result<Tensor> {
         let shape = LinearShape::new(x.shape(), weights.shape().n)?;
-        expect_shape(OP, "weights", shape.weights(), weights.shape())?;
+        expect_shape(OP, "weights shape", shape.weights(), weights.shape())?;
         let plan = LinearPlan::new(self, shape, weights.data(), bias, Activation::Identity)?;
         let mut y = Tensor::zeros(shape.output())?;
         plan.run(x.view(), y.view_mut(), &mut plan.scratch()?)?;

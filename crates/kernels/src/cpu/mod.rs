@@ -1,7 +1,8 @@
 //! The CPU: one file per operator, all methods of [`Cpu`].
 //!
 //! Each operator comes twice: the easy call takes tensors and returns a new one; the `_into` call (or the plan, for
-//! operators with weights) writes into memory of the caller and allocates nothing.
+//! operators with weights) writes into memory of the caller and allocates nothing of its own (handing work to a pool
+//! from outside of it, rayon may).
 
 mod activation;
 mod add;
@@ -13,6 +14,7 @@ pub mod gemm;
 mod linear;
 mod loss;
 mod pad;
+mod plan;
 mod pool;
 mod scratch;
 mod softmax;
@@ -22,8 +24,9 @@ mod upsample;
 
 pub use batch_norm::{BatchNorm, RunningStats};
 pub use conv_transpose2d::ConvTranspose2dPlan;
-pub use conv2d::{Conv2dAlgo, Conv2dPlan, Description};
+pub use conv2d::{Conv2dAlgo, Conv2dPlan};
 pub use linear::LinearPlan;
+pub use plan::Description;
 pub use scratch::Scratch;
 
 use crate::error::{Error, Result};
@@ -77,9 +80,14 @@ impl Cpu {
         self.isa
     }
 
-    /// How many threads a call made here and now may use.
+    /// How many threads a call made here and now may use: never more than the pool has.
     pub fn thread_count(&self) -> usize {
-        self.threads.unwrap_or_else(threads::in_pool)
+        match self.threads {
+            // Asks for no pool, so that one thread alone never wakes the global one.
+            Some(1) => 1,
+            Some(most) => most.min(threads::in_pool()),
+            None => threads::in_pool(),
+        }
     }
 }
 

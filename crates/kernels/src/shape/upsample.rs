@@ -9,7 +9,8 @@ const OP: &str = "upsample";
 /// How a pixel between pixels gets its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UpsampleMode {
-    /// Output `i` copies input `floor(i * in / out)`.
+    /// Output `i` copies input `floor(i * in / out)`, in exact arithmetic. (PyTorch rounds `in / out` to f32 first, and so
+    /// takes the neighbour at a few sizes, the first of them 2 to 82; at factors 2 and 3 it never does.)
     Nearest,
     /// Output `i` lies at input `max((i + 1/2) * in / out - 1/2, 0)` or, with the corners aligned, at
     /// `i * (in - 1) / (out - 1)` (0 for a single output), between two neighbours in each direction.

@@ -97,7 +97,7 @@ unsafe impl Simd for Avx2 {
                 rest = _mm256_extractf128_ps::<1>(v);
             }
             if n & 2 != 0 {
-                _mm_storel_pd(p.cast(), _mm_castps_pd(rest));
+                _mm_storel_epi64(p.cast(), _mm_castps_si128(rest));
                 p = p.add(2);
                 rest = _mm_movehl_ps(rest, rest);
             }

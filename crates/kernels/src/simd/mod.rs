@@ -167,7 +167,7 @@ pub trait SimdOp {
 ///
 /// # Safety
 /// A value of an implementing type is proof that its instructions may run on this machine: it must not be possible
-/// to make one otherwise.
+/// to make one otherwise. There are at most [`MAX_LANES`] lanes.
 pub unsafe trait Simd: Copy + Send + Sync + 'static {
     /// A vector of [`Simd::LANES`] f32.
     type F32: Copy;
@@ -292,8 +292,9 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     /// The lanes, in order; those past `LANES` are 0.
     #[inline(always)]
     fn to_lanes(self, v: Self::F32) -> [f32; MAX_LANES] {
+        const { assert!(Self::LANES <= MAX_LANES) };
         let mut lanes = [0.0; MAX_LANES];
-        // SAFETY: LANES <= MAX_LANES, as every implementation's own assertion says.
+        // SAFETY: LANES <= MAX_LANES.
         unsafe { self.store(lanes.as_mut_ptr(), v) };
         lanes
     }

@@ -16,6 +16,7 @@
 //! Rows inside blocks, so that each plane of the output is written as one long stream.
 
 use crate::cpu::activation::apply;
+use crate::cpu::conv2d::OP;
 use crate::cpu::conv2d::patches::{Correlation, Patches};
 use crate::cpu::scratch::{Scratch, whole_lines};
 use crate::cpu::threads::{SharedOut, for_each_item};
@@ -89,7 +90,7 @@ impl Direct {
             plan.row_stride = width;
             plan.band = (BAND_LEN / (correlation.channels * width)).clamp(1, shape.output().h);
         } else {
-            let patches = Patches::in_bands("conv2d", &correlation, BAND_LEN)?;
+            let patches = Patches::in_bands(OP, &correlation, BAND_LEN)?;
             plan.offsets = patches.offsets().to_vec();
             plan.row_stride = patches.row_stride();
             plan.band = patches.band();
@@ -102,7 +103,7 @@ impl Direct {
     fn arrange(&self, correlation: &Correlation, shape: &Conv2dShape, weights: &[f32]) -> Result<Scratch> {
         let depth = correlation.depth();
         let kernel = shape.kernel()[0] * shape.kernel()[1];
-        let len = checked_product("conv2d", "packed weights", &[shape.weights().n, depth])?;
+        let len = checked_product(OP, "packed weights", &[shape.weights().n, depth])?;
         let mut arranged = Scratch::with_len(len)?;
         let mut values = arranged.as_mut_slice().iter_mut();
         for group in 0..self.groups {
@@ -160,7 +161,9 @@ impl Direct {
     ) {
         let [height, width] = self.output;
         let bands = height.div_ceil(self.band);
-        let products = self.band * width * self.group_outputs * self.offsets.len();
+        let products = [width, self.group_outputs, self.offsets.len()]
+            .into_iter()
+            .fold(self.band, usize::saturating_mul);
         let together = (ITEM_PRODUCTS / products.max(1)).clamp(1, self.groups);
         let parts = self.groups.div_ceil(together);
         let len = self.strand_len();
@@ -312,7 +315,8 @@ impl Lines<'_> {
         }
         // SAFETY: the caller's promise.
         unsafe {
-            let row_x = self.x.add(row * self.x_stride + at);
+            // Wrapping, as nothing is read, and nothing need be there, where no tap meets the input.
+            let row_x = self.x.wrapping_add(row * self.x_stride + at);
             let mut w = self.weights;
             for &offset in self.offsets {
                 let x = row_x.add(offset);

@@ -1,6 +1,6 @@
 //! Im2col: the patches of a few pixels at a time are unfolded into panels `[k][pixel]`.
 //!
-//! Pays where rows are narrower than a tile: pixels of several rows, and of several images, fill one tile. The
+//! Pays where rows are one or two pixels wide: pixels of several rows, and of several images, fill one tile. The
 //! patches are gathered from the same padded copy as the implicit GEMM's.
 
 use crate::cpu::conv2d::implicit::Placement;
@@ -42,12 +42,14 @@ impl Im2col {
         placement: Placement,
     ) -> Result<Self> {
         let [height, width] = correlation.output;
-        let patches = Patches::new(op, correlation, height)?;
         let (pixels, depth) = (height * width, correlation.depth());
         let pitch = isa.tile().0;
         let tile_len = checked_product(op, "panel", &[depth, pitch])?;
         let blocking = Blocking::new(checked_product(op, "pixels", &[images, pixels])?, pitch, tile_len);
         let touched = (blocking.max_tiles() * pitch).div_ceil(pixels).saturating_add(1).min(images.max(1));
+        // A block copies only the rows that its pixels lie in: its first and last may be parts.
+        let rows = (blocking.max_tiles() * pitch).div_ceil(width) + 1;
+        let patches = Patches::new(op, correlation, rows.min(height))?;
         checked_product(op, "unfolded patches", &[touched, patches.len()])?;
         Ok(Im2col {
             pixels,
@@ -108,14 +110,13 @@ unsafe impl Rows for Im2col {
     fn load<S: Simd>(&self, simd: S, x: TensorView<'_>, block: usize, scratch: &mut [f32]) -> *const f32 {
         let (panels, copies) = scratch.split_at_mut(whole_lines(self.blocking.max_tiles() * self.tile_len()));
         let tiles = self.tiles(block);
-        let (first_image, last_image) = {
-            let (last, len) = self.pixels(block, tiles - 1);
-            (self.pixels(block, 0).0 / self.pixels, (last + len - 1) / self.pixels)
-        };
+        let (first, (last, len)) = (self.pixels(block, 0).0, self.pixels(block, tiles - 1));
+        let (first_image, last_image) = (first / self.pixels, (last + len - 1) / self.pixels);
+        let top = |image| if image == first_image { first % self.pixels / self.width } else { 0 };
         let group = self.group(block) * self.channels * x.shape().plane_len();
-        let height = self.pixels / self.width;
         for (copy, n) in copies.chunks_exact_mut(self.patches.len()).zip(first_image..=last_image) {
-            self.patches.copy(simd, &x.image(n)[group..], 0, height, copy);
+            let end = (last + len - n * self.pixels).min(self.pixels).div_ceil(self.width);
+            self.patches.copy(simd, &x.image(n)[group..], top(n), end - top(n), copy);
         }
         for tile in 0..tiles {
             let (first, count) = self.pixels(block, tile);
@@ -123,7 +124,7 @@ unsafe impl Rows for Im2col {
             for (i, position) in positions.iter_mut().enumerate().take(count) {
                 let (image, pixel) = ((first + i) / self.pixels, (first + i) % self.pixels);
                 *position = (image - first_image) * self.patches.len()
-                    + pixel / self.width * self.patches.row_stride()
+                    + (pixel / self.width - top(image)) * self.patches.row_stride()
                     + pixel % self.width;
             }
             let panel = &mut panels[tile * self.tile_len()..(tile + 1) * self.tile_len()];

@@ -9,16 +9,15 @@ pub(crate) mod implicit;
 pub(crate) mod patches;
 mod pointwise;
 
-use std::fmt;
-
 pub use algo::Conv2dAlgo;
 
 use crate::cpu::gemm::{Epilogue, Panels, Rows};
+use crate::cpu::plan::{Description, check_views, check_weights};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::{Error, Result};
 use crate::shape::{Activation, Conv2dParams, Conv2dShape};
-use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut, checked_product};
+use crate::tensor::{Tensor, TensorView, TensorViewMut, checked_product};
 use direct::Direct;
 use im2col::Im2col;
 use implicit::{ImplicitGemm, Placement};
@@ -26,21 +25,6 @@ use patches::Correlation;
 use pointwise::Pointwise;
 
 const OP: &str = "conv2d";
-
-/// What a plan chose, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Description {
-    /// `operator/algorithm/isa/tile`, for example `conv2d/implicit_gemm/avx512/14x32`.
-    pub kernel: String,
-    /// The reason, in words.
-    pub why: &'static str,
-}
-
-impl fmt::Display for Description {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.kernel, self.why)
-    }
-}
 
 /// A convolution (with bias and activation) ready to run: the algorithm chosen, the weights packed, the scratch
 /// sized. It may run on any number of threads at once, each run with a scratch of its own.
@@ -153,12 +137,11 @@ impl Conv2dPlan {
     /// What was chosen, and why.
     pub fn describe(&self) -> Description {
         let isa = self.cpu.isa();
-        let (rows, columns) = match &self.engine {
+        let tile = match &self.engine {
             Engine::Direct(direct) => direct.tile(isa),
             _ => isa.tile(),
         };
-        let kernel = format!("{OP}/{}/{isa}/{rows}x{}", self.algo, columns * isa.lanes());
-        Description { kernel, why: self.why }
+        Description::new(OP, self.algo.name(), isa, tile, self.why)
     }
 
     /// f32 of scratch that [`Conv2dPlan::run`] needs.
@@ -193,35 +176,6 @@ impl Conv2dPlan {
         }
         Ok(())
     }
-}
-
-/// The lengths of weights and bias.
-pub(crate) fn check_weights(
-    op: &'static str,
-    weights: &[f32],
-    expected: usize,
-    bias: Option<&[f32]>,
-    outputs: usize,
-) -> Result<()> {
-    if weights.len() != expected {
-        return Err(Error::invalid(op, "weights length", expected, weights.len()));
-    }
-    match bias {
-        Some(bias) if bias.len() != outputs => Err(Error::invalid(op, "bias length", outputs, bias.len())),
-        _ => Ok(()),
-    }
-}
-
-/// The shapes of input and output.
-pub(crate) fn check_views(
-    op: &'static str,
-    x: TensorView<'_>,
-    input: Shape4,
-    y: &TensorViewMut<'_>,
-    output: Shape4,
-) -> Result<()> {
-    expect_shape(op, "input", input, x.shape())?;
-    expect_shape(op, "output", output, y.shape())
 }
 
 fn group_panels(
@@ -259,7 +213,7 @@ impl Cpu {
     ) -> Result<Tensor> {
         let w = weights.shape();
         let shape = Conv2dShape::new(x.shape(), w.n, [w.h, w.w], params)?;
-        expect_shape(OP, "weights", shape.weights(), w)?;
+        expect_shape(OP, "weights shape", shape.weights(), w)?;
         let plan = Conv2dPlan::new(self, shape, weights.data(), bias, Activation::Identity, None)?;
         let mut y = Tensor::zeros(shape.output())?;
         plan.run(x.view(), y.view_mut(), &mut plan.scratch()?)?;

@@ -5,6 +5,8 @@
 //! neighbours whatever the stride, and tap `t` of output `(y, x)` lies at `offsets[t] + y * row_stride + x`.
 //! Phases that no tap reads are not copied (a 1x1 convolution with stride 2 copies a quarter of the image).
 
+use std::collections::BTreeSet;
+
 use crate::error::{Dims, Error, Result};
 use crate::shape::{Conv2dShape, ConvTranspose2dShape};
 use crate::simd::Simd;
@@ -131,8 +133,10 @@ struct Phase {
 }
 
 impl PhasedAxis {
-    fn new(taps: impl Iterator<Item = isize> + Clone, step: usize, outputs: usize) -> Self {
-        let lowest = taps.clone().min().unwrap_or(0);
+    fn new(taps: impl Iterator<Item = isize>, step: usize, outputs: usize) -> Self {
+        // Each row (or column) of the kernel once, not once for each tap in it.
+        let taps: BTreeSet<isize> = taps.collect();
+        let lowest = taps.first().copied().unwrap_or(0);
         let mut phases: Vec<Phase> = Vec::new();
         for tap in taps {
             let distance = (tap - lowest) as usize;

@@ -222,7 +222,9 @@ impl<R: Rows> SimdOp for Block<'_, R> {
                         // per k; the scratch holds a largest tile for each tile of the group.
                         unsafe {
                             let acc = acc.add((t - first_tile) * tile_len);
-                            kernel::accumulate(simd, tile.rows, vectors, a.add(tile.start), part, acc);
+                            // Wrapping, as nothing is read, and nothing need be there, where no tap meets the input.
+                            let a = a.wrapping_add(tile.start);
+                            kernel::accumulate(simd, tile.rows, vectors, a, part, acc);
                         }
                     }
                 }

@@ -1,0 +1,60 @@
+//! What the plans of operators with weights have in common: their checks and their descriptions.
+
+use std::fmt;
+
+use crate::cpu::expect_shape;
+use crate::error::{Error, Result};
+use crate::simd::Isa;
+use crate::tensor::{Shape4, TensorView, TensorViewMut};
+
+/// What a plan chose, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// `operator/algorithm/isa/tile`, for example `conv2d/implicit_gemm/avx512/14x32`. The tile is the outputs that are
+    /// summed in registers at once: pixels x channels, or channels x pixels where lanes are pixels.
+    pub kernel: String,
+    /// The reason, in words.
+    pub why: &'static str,
+}
+
+impl Description {
+    /// For a register tile of `tile.0` rows x `tile.1` vectors.
+    pub(crate) fn new(op: &str, algo: &str, isa: Isa, tile: (usize, usize), why: &'static str) -> Self {
+        Description { kernel: format!("{op}/{algo}/{isa}/{}x{}", tile.0, tile.1 * isa.lanes()), why }
+    }
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kernel, self.why)
+    }
+}
+
+/// The lengths of weights and bias.
+pub(crate) fn check_weights(
+    op: &'static str,
+    weights: &[f32],
+    expected: usize,
+    bias: Option<&[f32]>,
+    outputs: usize,
+) -> Result<()> {
+    if weights.len() != expected {
+        return Err(Error::invalid(op, "weights length", expected, weights.len()));
+    }
+    match bias {
+        Some(bias) if bias.len() != outputs => Err(Error::invalid(op, "bias length", outputs, bias.len())),
+        _ => Ok(()),
+    }
+}
+
+/// The shapes of input and output.
+pub(crate) fn check_views(
+    op: &'static str,
+    x: TensorView<'_>,
+    input: Shape4,
+    y: &TensorViewMut<'_>,
+    output: Shape4,
+) -> Result<()> {
+    expect_shape(op, "input shape", input, x.shape())?;
+    expect_shape(op, "output shape", output, y.shape())
+}
