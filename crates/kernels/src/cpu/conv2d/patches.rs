@@ -176,7 +176,7 @@ pub(crate) struct Patches {
     rows: PhasedAxis,
     columns: PhasedAxis,
     input: [usize; 2],
-    output_width: usize,
+    spans: Vec<Span>,
     channels: usize,
     /// Output rows of a band.
     band: usize,
@@ -205,6 +205,8 @@ impl Patches {
         let rows = PhasedAxis::new(taps.iter().map(|t| t.at[0]), step[0], band);
         let columns = PhasedAxis::new(taps.iter().map(|t| t.at[1]), step[1], output[1]);
         let row_stride = columns.len(output[1]);
+        let span = |phase: &Phase| Span::new(phase, columns.step, output[1], input[1]);
+        let spans = columns.phases.iter().map(span).collect();
         // An odd number of cache lines, so that the planes do not all fall into the same cache sets.
         let lines = checked_product(op, "padded copy", &[rows.len(band), row_stride])?.div_ceil(16) | 1;
         let plane_stride = lines * 16;
@@ -213,17 +215,7 @@ impl Patches {
             .ok_or(Error::Overflow { op, arg: "padded copy", dims: Dims::new(&[channels, plane_stride]) })?;
         let offsets = correlation
             .offsets(plane_stride, |tap| rows.position(tap.at[0]) * row_stride + columns.position(tap.at[1]));
-        Ok(Patches {
-            rows,
-            columns,
-            input,
-            output_width: output[1],
-            channels,
-            band,
-            row_stride,
-            plane_stride,
-            offsets,
-        })
+        Ok(Patches { rows, columns, input, spans, channels, band, row_stride, plane_stride, offsets })
     }
 
     /// f32 of one band's copy.
@@ -270,23 +262,42 @@ impl Patches {
     /// One row, its columns sorted into phases, zeros outside.
     #[inline(always)]
     fn copy_row<S: Simd>(&self, simd: S, source: &[f32], line: &mut [f32]) {
-        let step = self.columns.step;
-        for phase in &self.columns.phases {
-            let part = &mut line[phase.start..phase.start + self.output_width + phase.extra];
-            // Element i is column first + i * step of the input.
-            let zeros = if phase.first < 0 { phase.first.unsigned_abs().div_ceil(step) } else { 0 };
-            let (left, inside) = part.split_at_mut(zeros.min(part.len()));
+        for span in &self.spans {
+            let (left, rest) = line[span.start..span.start + span.len].split_at_mut(span.left);
+            let (inside, right) = rest.split_at_mut(span.inside);
             left.fill(0.0);
-            let first = (phase.first + (zeros * step) as isize) as usize;
-            let source = source.get(first..).unwrap_or_default();
-            let (inside, right) = inside.split_at_mut(source.len().div_ceil(step).min(inside.len()));
             right.fill(0.0);
-            match step {
-                1 => inside.copy_from_slice(&source[..inside.len()]),
+            let source = &source[span.source..];
+            match self.columns.step {
+                1 => inside.copy_from_slice(&source[..span.inside]),
                 2 => copy_even(simd, source, inside),
-                _ => inside.iter_mut().zip(source.iter().step_by(step)).for_each(|(value, x)| *value = *x),
+                step => inside.iter_mut().zip(source.iter().step_by(step)).for_each(|(value, x)| *value = *x),
             }
         }
+    }
+}
+
+/// A phase of the columns, worked out once: every row is copied by it.
+#[derive(Debug, Clone)]
+struct Span {
+    /// Where it starts in a row of the copy, and its length.
+    start: usize,
+    len: usize,
+    /// Zeros before the input, and elements of the input.
+    left: usize,
+    inside: usize,
+    /// The input column of the first element inside.
+    source: usize,
+}
+
+impl Span {
+    fn new(phase: &Phase, step: usize, outputs: usize, width: usize) -> Self {
+        let len = outputs + phase.extra;
+        // Element i is column first + i * step of the input.
+        let left = if phase.first < 0 { phase.first.unsigned_abs().div_ceil(step) } else { 0 }.min(len);
+        let source = usize::try_from(phase.first + (left * step) as isize).unwrap_or(width).min(width);
+        let inside = (width - source).div_ceil(step).min(len - left);
+        Span { start: phase.start, len, left, inside, source }
     }
 }
 
