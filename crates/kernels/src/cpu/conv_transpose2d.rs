@@ -77,7 +77,15 @@ impl ConvTranspose2dPlan {
                 let panels = group_panels(cpu, &shape, &correlation, weights)?;
                 let epilogues =
                     Epilogue::per_group(shape.params().groups, shape.weights().c, bias, activation)?;
-                phases.push(ImplicitGemm::new(OP, cpu.isa(), &correlation, panels, epilogues, placement)?);
+                phases.push(ImplicitGemm::new(
+                    OP,
+                    cpu,
+                    output.n,
+                    &correlation,
+                    panels,
+                    epilogues,
+                    placement,
+                )?);
             }
         }
         let fill = if tops.len() < sh.min(output.h) || lefts.len() < sw.min(output.w) {

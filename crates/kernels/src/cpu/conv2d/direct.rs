@@ -90,7 +90,7 @@ impl Direct {
             plan.row_stride = width;
             plan.band = (BAND_LEN / (correlation.channels * width)).clamp(1, shape.output().h);
         } else {
-            let patches = Patches::in_bands(OP, &correlation, BAND_LEN)?;
+            let patches = Patches::in_bands(OP, &correlation, BAND_LEN, 1)?;
             plan.offsets = patches.offsets().to_vec();
             plan.row_stride = patches.row_stride();
             plan.band = patches.band();

@@ -1,9 +1,10 @@
 //! Implicit GEMM: pixels of an output row are the rows of the matrix product, read from a padded copy of the band.
 
+use crate::cpu::Cpu;
 use crate::cpu::conv2d::patches::{Correlation, Patches};
 use crate::cpu::gemm::{Epilogue, EvenParts, Output, Panels, Rows, Tile, TileResult, store_planes};
 use crate::error::Result;
-use crate::simd::{Isa, Simd};
+use crate::simd::Simd;
 use crate::tensor::TensorView;
 
 /// The padded copy of a band in f32 (512 KiB): with a slice of weights it stays within an L2 of 1 MiB, and the rows that
@@ -38,16 +39,21 @@ pub(crate) struct ImplicitGemm {
 impl ImplicitGemm {
     pub fn new(
         op: &'static str,
-        isa: Isa,
+        cpu: &Cpu,
+        images: usize,
         correlation: &Correlation,
         panels: Vec<Panels>,
         epilogues: Vec<Epilogue>,
         placement: Placement,
     ) -> Result<Self> {
-        let patches = Patches::in_bands(op, correlation, BAND_LEN)?;
+        // Enough items to keep every thread busy to the end; more bands copy more rows twice.
+        let strands = cpu.thread_count();
+        let items = images.saturating_mul(panels.iter().map(Panels::count).sum());
+        let bands = if strands > 1 { (4 * strands).div_ceil(items.max(1)) } else { 1 };
+        let patches = Patches::in_bands(op, correlation, BAND_LEN, bands)?;
         let (output, channels) = (correlation.output, correlation.channels);
         let bands = output[0].div_ceil(patches.band());
-        let row_tiles = output[1].div_ceil(isa.tile().0);
+        let row_tiles = output[1].div_ceil(cpu.isa().tile().0);
         let tiles_of_row = EvenParts::new(output[1], row_tiles);
         Ok(ImplicitGemm {
             output,

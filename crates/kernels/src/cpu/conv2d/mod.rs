@@ -114,7 +114,8 @@ impl Conv2dPlan {
                 (Engine::Im2col(im2col), len)
             }
             Conv2dAlgo::ImplicitGemm => {
-                let implicit = ImplicitGemm::new(OP, isa, &correlation, panels()?, epilogues()?, placement)?;
+                let implicit =
+                    ImplicitGemm::new(OP, cpu, output.n, &correlation, panels()?, epilogues()?, placement)?;
                 let len = implicit.strand_len(isa);
                 (Engine::Implicit(implicit), len)
             }

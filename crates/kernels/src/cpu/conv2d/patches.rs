@@ -189,13 +189,19 @@ pub(crate) struct Patches {
 pub(crate) const SLACK: usize = 64;
 
 impl Patches {
-    /// For even bands of as many output rows as a copy of `most_len` f32 holds; at least one.
-    pub fn in_bands(op: &'static str, correlation: &Correlation, most_len: usize) -> Result<Self> {
+    /// For even bands of as many output rows as a copy of `most_len` f32 holds, but at least one row, and at least
+    /// `bands` bands where there are so many rows.
+    pub fn in_bands(
+        op: &'static str,
+        correlation: &Correlation,
+        most_len: usize,
+        bands: usize,
+    ) -> Result<Self> {
         let height = correlation.output[0];
         // The copy grows by the same amount with each row.
         let (one, two) = (Self::new(op, correlation, 1)?.len(), Self::new(op, correlation, 2)?.len());
         let most = 1 + most_len.saturating_sub(one) / (two - one).max(1);
-        let bands = height.div_ceil(most.min(height));
+        let bands = height.div_ceil(most.min(height)).max(bands).min(height);
         Self::new(op, correlation, height.div_ceil(bands))
     }
 
