@@ -85,7 +85,7 @@ pub mod simd;
 mod tensor;
 
 pub use cpu::{
-    BatchNorm, Conv2dAlgo, Conv2dPlan, ConvTranspose2dPlan, Cpu, Description, LinearPlan, RunningStats,
+    BatchNorm, Conv2dPlan, ConvTranspose2dPlan, Cpu, Description, LinearPlan, RunningStats,
     Scratch,
 };
 pub use error::{Dims, Error, Expected, Got, Result};

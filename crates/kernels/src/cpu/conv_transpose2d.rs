@@ -1,18 +1,15 @@
-//! Transposed convolution, forward: one correlation per output phase.
+//! Transposed convolution, forward: one correlation per phase of the stride ([`Phases`]), all by implicit GEMM.
 //!
-//! With stride 2 the even and the odd outputs are reached by different taps; each of the `stride h * stride w` phases
-//! is a convolution of the input with stride 1 and a part of the taps, its outputs written `stride` apart. So every
-//! product is computed once, nothing is added into memory, and implicit GEMM does it all. Where the stride exceeds the
-//! kernel, some outputs are reached by no tap: they hold the bias alone, and are filled in beforehand. (Shi et al., "Is
-//! the deconvolution layer the same as a convolutional layer?", 2016.)
+//! So every product is computed once, and nothing is added into memory. Outputs that no tap reaches are filled in
+//! beforehand.
 
-use crate::cpu::conv2d::implicit::{ImplicitGemm, Placement};
-use crate::cpu::conv2d::patches::Correlation;
+use crate::cpu::conv2d::implicit::ImplicitGemm;
 use crate::cpu::gemm::{Epilogue, Panels, Rows};
 use crate::cpu::plan::{Description, check_views, check_weights};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape, threads};
 use crate::error::Result;
+use crate::shape::correlation::{Correlation, Phases};
 use crate::shape::{Activation, ConvTranspose2dParams, ConvTranspose2dShape};
 use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut, checked_product};
 
@@ -61,34 +58,17 @@ impl ConvTranspose2dPlan {
         let output = shape.output();
         check_weights(OP, weights, shape.weights().checked_len(OP, "weights")?, bias, output.c)?;
         activation.validate()?;
-        let [sh, sw] = shape.params().stride;
-        let mut phases = Vec::new();
-        let (tops, lefts) = (reached(&shape, 0), reached(&shape, 1));
-        for &top in &tops {
-            for &left in &lefts {
-                let correlation = Correlation::conv_transpose2d(&shape, [top, left]);
-                let placement = Placement {
-                    plane: output.h * output.w,
-                    origin: top * output.w + left,
-                    // A phase of a stride beyond the output has one row (column), and takes no step.
-                    row: sh.min(output.h) * output.w,
-                    column: sw.min(output.w),
-                };
-                let panels = group_panels(cpu, &shape, &correlation, weights)?;
+        let Phases { reached, leave_gaps } = Phases::new(&shape);
+        let phases = reached
+            .iter()
+            .map(|(correlation, placement)| {
+                let panels = group_panels(cpu, &shape, correlation, weights)?;
                 let epilogues =
                     Epilogue::per_group(shape.params().groups, shape.weights().c, bias, activation)?;
-                phases.push(ImplicitGemm::new(
-                    OP,
-                    cpu,
-                    output.n,
-                    &correlation,
-                    panels,
-                    epilogues,
-                    placement,
-                )?);
-            }
-        }
-        let fill = if tops.len() < sh.min(output.h) || lefts.len() < sw.min(output.w) {
+                ImplicitGemm::new(OP, cpu, output.n, correlation, panels, epilogues, *placement)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let fill = if leave_gaps {
             let bias = bias.map_or_else(|| vec![0.0; output.c], <[f32]>::to_vec);
             Some(cpu.activation(&Tensor::from_vec(Shape4::new(1, output.c, 1, 1), bias)?, activation)?)
         } else {
@@ -150,23 +130,6 @@ impl ConvTranspose2dPlan {
         }
         Ok(())
     }
-}
-
-/// The phases of one axis that at least one tap reaches, in order; at most as many as the kernel has taps.
-fn reached(shape: &ConvTranspose2dShape, axis: usize) -> Vec<usize> {
-    let (params, output) = (shape.params(), shape.output());
-    let before = [params.padding.top, params.padding.left][axis];
-    let stride = params.stride[axis];
-    let extent = [output.h, output.w][axis];
-    let phase = |k: usize| {
-        // Tap k reaches the outputs o with o + before = k * dilation, modulo the stride.
-        let (tap, before) = (k * params.dilation[axis] % stride, before % stride);
-        (tap + stride - before) % stride
-    };
-    let mut phases: Vec<usize> = (0..shape.kernel()[axis]).map(phase).filter(|&p| p < extent).collect();
-    phases.sort_unstable();
-    phases.dedup();
-    phases
 }
 
 fn group_panels(

@@ -24,7 +24,7 @@ mod upsample;
 
 pub use batch_norm::{BatchNorm, RunningStats};
 pub use conv_transpose2d::ConvTranspose2dPlan;
-pub use conv2d::{Conv2dAlgo, Conv2dPlan};
+pub use conv2d::Conv2dPlan;
 pub use linear::LinearPlan;
 pub use plan::Description;
 pub use scratch::Scratch;

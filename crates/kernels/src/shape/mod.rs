@@ -3,8 +3,10 @@
 //! One file per family of operators. The formulas for the size of a feature map are in [`window`], nowhere else.
 
 mod activation;
+mod algo;
 mod conv2d;
 mod conv_transpose2d;
+pub(crate) mod correlation;
 mod linear;
 mod pad;
 mod pool;
@@ -13,6 +15,7 @@ mod upsample;
 pub mod window;
 
 pub use activation::Activation;
+pub use algo::Conv2dAlgo;
 pub use conv_transpose2d::{ConvTranspose2dParams, ConvTranspose2dShape};
 pub use conv2d::{Conv2dParams, Conv2dShape};
 pub use linear::LinearShape;

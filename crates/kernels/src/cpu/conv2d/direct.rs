@@ -17,10 +17,11 @@
 
 use crate::cpu::activation::apply;
 use crate::cpu::conv2d::OP;
-use crate::cpu::conv2d::patches::{Correlation, Patches};
+use crate::cpu::conv2d::patches::Patches;
 use crate::cpu::scratch::{Scratch, whole_lines};
 use crate::cpu::threads::{SharedOut, for_each_item};
 use crate::error::Result;
+use crate::shape::correlation::Correlation;
 use crate::shape::{Activation, Conv2dShape, Padding};
 use crate::simd::{Isa, Simd, SimdOp};
 use crate::tensor::{TensorView, TensorViewMut, checked_product};

@@ -3,11 +3,11 @@
 //! Pays where rows are one or two pixels wide: pixels of several rows, and of several images, fill one tile. The
 //! patches are gathered from the same padded copy as the implicit GEMM's.
 
-use crate::cpu::conv2d::implicit::Placement;
-use crate::cpu::conv2d::patches::{Correlation, Patches};
+use crate::cpu::conv2d::patches::Patches;
 use crate::cpu::gemm::{Blocking, Epilogue, Output, Panels, Rows, Tile, TileResult, store_planes};
 use crate::cpu::scratch::whole_lines;
 use crate::error::Result;
+use crate::shape::correlation::{Correlation, Placement};
 use crate::simd::{Isa, MAX_LANES, Simd};
 use crate::tensor::{TensorView, checked_product};
 

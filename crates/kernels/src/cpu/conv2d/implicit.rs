@@ -1,25 +1,16 @@
 //! Implicit GEMM: pixels of an output row are the rows of the matrix product, read from a padded copy of the band.
 
 use crate::cpu::Cpu;
-use crate::cpu::conv2d::patches::{Correlation, Patches};
+use crate::cpu::conv2d::patches::Patches;
 use crate::cpu::gemm::{Epilogue, EvenParts, Output, Panels, Rows, Tile, TileResult, store_planes};
 use crate::error::Result;
+use crate::shape::correlation::{Correlation, Placement};
 use crate::simd::Simd;
 use crate::tensor::TensorView;
 
 /// The padded copy of a band in f32 (512 KiB): with a slice of weights it stays within an L2 of 1 MiB, and the rows that
 /// two bands both copy are few (384 KiB cost 512 channels of 32x32 a tenth of their speed on AVX2).
 const BAND_LEN: usize = 128 * 1024;
-
-/// Where output (i, j) of a [`Correlation`] lies in its plane: `origin + i * row + j * column`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Placement {
-    /// Elements of a plane of the whole output.
-    pub plane: usize,
-    pub origin: usize,
-    pub row: usize,
-    pub column: usize,
-}
 
 /// A correlation by implicit GEMM, its weights packed: one [`Panels`] and one [`Epilogue`] per group.
 #[derive(Debug, Clone)]

@@ -9,19 +9,17 @@ pub(crate) mod implicit;
 pub(crate) mod patches;
 mod pointwise;
 
-pub use algo::Conv2dAlgo;
-
 use crate::cpu::gemm::{Epilogue, Panels, Rows};
 use crate::cpu::plan::{Description, check_views, check_weights};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::{Error, Result};
-use crate::shape::{Activation, Conv2dParams, Conv2dShape};
+use crate::shape::correlation::{Correlation, Placement};
+use crate::shape::{Activation, Conv2dAlgo, Conv2dParams, Conv2dShape};
 use crate::tensor::{Tensor, TensorView, TensorViewMut, checked_product};
 use direct::Direct;
 use im2col::Im2col;
-use implicit::{ImplicitGemm, Placement};
-use patches::Correlation;
+use implicit::ImplicitGemm;
 use pointwise::Pointwise;
 
 const OP: &str = "conv2d";
@@ -84,7 +82,7 @@ impl Conv2dPlan {
         activation.validate()?;
         let isa = cpu.isa();
         let (algo, why) = match algo {
-            None => Conv2dAlgo::choose(isa, &shape),
+            None => algo::choose(isa, &shape),
             Some(algo) if algo.supports(&shape) => (algo, "asked for by name"),
             Some(algo) => {
                 return Err(Error::invalid(OP, "algorithm", "one that supports this shape", algo.name()));
@@ -95,7 +93,7 @@ impl Conv2dPlan {
         let epilogues = || Epilogue::per_group(groups, shape.weights().n / groups, bias, activation);
         let panels = || group_panels(cpu, &shape, &correlation, weights);
         let output = shape.output();
-        let placement = Placement { plane: output.h * output.w, origin: 0, row: output.w, column: 1 };
+        let placement = Placement::conv2d(&shape);
         let (engine, strand_len) = match algo {
             Conv2dAlgo::Direct | Conv2dAlgo::Depthwise => {
                 let direct = Direct::new(isa, &shape, weights, bias, activation)?;

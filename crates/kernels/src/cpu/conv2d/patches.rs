@@ -1,4 +1,4 @@
-//! Convolution as sums over taps, and the padded copy of the input that makes every tap of every output readable.
+//! The padded copy of the input that makes every tap of every output readable.
 //!
 //! The copy has no edges to test and no strides: rows and columns are sorted into *phases*. With stride 2, columns
 //! 0, 2, 4 … of the padded image lie side by side, then columns 1, 3, 5 …; so the inputs of neighbouring outputs are
@@ -8,111 +8,9 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Dims, Error, Result};
-use crate::shape::{Conv2dShape, ConvTranspose2dShape};
+use crate::shape::correlation::Correlation;
 use crate::simd::Simd;
 use crate::tensor::checked_product;
-
-/// One group's sums: `y[i][j] = sum over channels and taps of x[c][i * step + tap] * w`, zeros outside the input.
-///
-/// What convolution and each phase of a transposed convolution have in common.
-#[derive(Debug, Clone)]
-pub(crate) struct Correlation {
-    /// Input channels of a group.
-    pub channels: usize,
-    /// Input rows and columns.
-    pub input: [usize; 2],
-    /// Output rows and columns.
-    pub output: [usize; 2],
-    /// Input rows and columns from one output to the next.
-    pub step: [usize; 2],
-    /// The taps that meet the input for at least one output.
-    pub taps: Vec<Tap>,
-}
-
-/// One tap of the kernel.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Tap {
-    /// Its position in the kernel, row-major.
-    pub index: usize,
-    /// The input row and column that it reads for output (0, 0).
-    pub at: [isize; 2],
-}
-
-impl Correlation {
-    /// That of a convolution.
-    pub fn conv2d(shape: &Conv2dShape) -> Self {
-        let (params, input, output) = (shape.params(), shape.input(), shape.output());
-        let before = [params.padding.top, params.padding.left];
-        Self::new(
-            shape.weights().c,
-            [input.h, input.w],
-            [output.h, output.w],
-            params.stride,
-            shape.kernel(),
-            // A dilated kernel fits into the padded input, which fits an isize.
-            |axis, k| Some((k * params.dilation[axis]) as isize - before[axis] as isize),
-        )
-    }
-
-    /// The outputs `phase + stride * (i, j)` of a transposed convolution: each is a sum over those taps whose
-    /// distance to it is a multiple of the stride.
-    pub fn conv_transpose2d(shape: &ConvTranspose2dShape, phase: [usize; 2]) -> Self {
-        let (params, input, output) = (shape.params(), shape.input(), shape.output());
-        let before = [params.padding.top, params.padding.left];
-        let full = [output.h, output.w];
-        let count = |axis: usize| (full[axis] - phase[axis]).div_ceil(params.stride[axis]);
-        Self::new(
-            shape.input().c / params.groups,
-            [input.h, input.w],
-            [count(0), count(1)],
-            [1, 1],
-            shape.kernel(),
-            |axis, k| {
-                // Output o takes input i through tap k where o + before = i * stride + k * dilation.
-                let distance = (phase[axis] + before[axis]) as isize - (k * params.dilation[axis]) as isize;
-                let stride = params.stride[axis] as isize;
-                (distance % stride == 0).then_some(distance / stride)
-            },
-        )
-    }
-
-    fn new(
-        channels: usize,
-        input: [usize; 2],
-        output: [usize; 2],
-        step: [usize; 2],
-        kernel: [usize; 2],
-        at: impl Fn(usize, usize) -> Option<isize>,
-    ) -> Self {
-        // A tap that only ever meets padding adds nothing; without it no copy is much larger than input and output.
-        let meets = |axis: usize, k: usize| {
-            let first = at(axis, k)?;
-            let last = first + ((output[axis] - 1) * step[axis]) as isize;
-            let (step, end) = (step[axis] as isize, input[axis] as isize);
-            // The first position that is not before the input.
-            let inside = if first >= 0 { first } else { first.rem_euclid(step) };
-            (inside < end && inside <= last).then_some(first)
-        };
-        let rows: Vec<_> = (0..kernel[0]).filter_map(|k| Some((k, meets(0, k)?))).collect();
-        let columns: Vec<_> = (0..kernel[1]).filter_map(|k| Some((k, meets(1, k)?))).collect();
-        let tap =
-            |&(r, y): &(usize, isize), &(s, x): &(usize, isize)| Tap { index: r * kernel[1] + s, at: [y, x] };
-        let taps = rows.iter().flat_map(|row| columns.iter().map(move |column| tap(row, column))).collect();
-        Correlation { channels, input, output, step, taps }
-    }
-
-    /// Where each product's input lies relative to its output, channel by channel, tap by tap: in planes `plane` apart,
-    /// each tap where `at` says.
-    pub fn offsets(&self, plane: usize, at: impl Fn(&Tap) -> usize) -> Vec<usize> {
-        let taps: Vec<usize> = self.taps.iter().map(at).collect();
-        (0..self.channels).flat_map(|c| taps.iter().map(move |&tap| c * plane + tap)).collect()
-    }
-
-    /// Products in one sum.
-    pub fn depth(&self) -> usize {
-        self.channels * self.taps.len()
-    }
-}
 
 /// One axis of the padded copy.
 #[derive(Debug, Clone)]

@@ -1,0 +1,79 @@
+//! The algorithms of convolution by name; each device has a table of its own that chooses among them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::shape::Conv2dShape;
+
+/// How a convolution is computed. All give the same sums, in orders of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Conv2dAlgo {
+    /// 1x1, stride 1, no padding: a matrix product over the pixels as they lie.
+    Pointwise,
+    /// One input channel per group: each plane alone, lanes are pixels.
+    Depthwise,
+    /// Lanes are pixels of a row, weights are broadcast: few input or output channels.
+    Direct,
+    /// A matrix product over patches that are never unfolded: lanes are output channels, pixels are broadcast from a
+    /// padded copy.
+    ImplicitGemm,
+    /// A matrix product over patches unfolded into panels: rows of one or two pixels.
+    Im2col,
+}
+
+impl Conv2dAlgo {
+    /// All of them, in the order of the table.
+    pub const ALL: [Conv2dAlgo; 5] = [
+        Conv2dAlgo::Depthwise,
+        Conv2dAlgo::Pointwise,
+        Conv2dAlgo::Direct,
+        Conv2dAlgo::Im2col,
+        Conv2dAlgo::ImplicitGemm,
+    ];
+
+    /// As [`Conv2dAlgo::from_str`] reads it and reports print it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Conv2dAlgo::Pointwise => "pointwise",
+            Conv2dAlgo::Depthwise => "depthwise",
+            Conv2dAlgo::Direct => "direct",
+            Conv2dAlgo::ImplicitGemm => "implicit_gemm",
+            Conv2dAlgo::Im2col => "im2col",
+        }
+    }
+
+    /// Whether it can compute this convolution (at any speed).
+    pub fn supports(self, shape: &Conv2dShape) -> bool {
+        match self {
+            Conv2dAlgo::Pointwise => is_pointwise(shape),
+            Conv2dAlgo::Depthwise => shape.weights().c == 1,
+            Conv2dAlgo::Direct | Conv2dAlgo::ImplicitGemm | Conv2dAlgo::Im2col => true,
+        }
+    }
+}
+
+fn is_pointwise(shape: &Conv2dShape) -> bool {
+    let p = shape.params();
+    shape.kernel() == [1, 1] && p.stride == [1, 1] && p.padding == Default::default()
+}
+
+impl fmt::Display for Conv2dAlgo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Conv2dAlgo {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|algo| algo.name() == name).ok_or(Error::invalid(
+            "conv2d",
+            "algorithm",
+            "pointwise, depthwise, direct, implicit_gemm or im2col",
+            "another name",
+        ))
+    }
+}
