@@ -3,6 +3,7 @@
 //! No text is built until somebody prints the error.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::simd::Isa;
 use crate::tensor::Shape4;
@@ -11,7 +12,7 @@ use crate::tensor::Shape4;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a call was refused. Nothing was computed and no output was written.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An argument does not fit the operator or the other arguments.
@@ -53,6 +54,37 @@ pub enum Error {
     /// The environment variable `TILEWISE_ISA` holds a name that is no instruction set.
     #[error("TILEWISE_ISA: expected portable, avx2 or avx512, got another name")]
     IsaUnknown,
+    /// No GPU can be reached.
+    #[error(
+        "gpu: no adapter found; one comes with a graphics driver (Vulkan on Linux and Windows; without a GPU, Mesa's \
+         software driver: package mesa-vulkan-drivers)"
+    )]
+    NoAdapter,
+    /// The adapter asked for by name or index is not there.
+    #[error(
+        "gpu: adapter: expected a part of the name or the index of one of {count} adapters, got {asked:?}"
+    )]
+    AdapterUnknown {
+        /// What was asked for.
+        asked: Arc<str>,
+        /// How many adapters there are.
+        count: usize,
+    },
+    /// The GPU has gone: reset, removed or destroyed. Nothing on it can be used any more; what was queued may not have
+    /// run.
+    #[error("{op}: the GPU was lost")]
+    DeviceLost {
+        /// The operator that found out.
+        op: &'static str,
+    },
+    /// The GPU's driver refused something that should have been right: a fault of this library or of the driver.
+    #[error("{op}: the GPU refused: {message}")]
+    Gpu {
+        /// The operator that was refused.
+        op: &'static str,
+        /// What the driver, or the layer in front of it, said.
+        message: Arc<str>,
+    },
 }
 
 impl Error {

@@ -78,17 +78,22 @@
 //! repository's `docs/adding-an-operator.md` leads through the rest: the reference that judges it, its cases and its
 //! laws.
 
+mod backend;
 pub mod cpu;
 mod error;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod shape;
 pub mod simd;
 mod tensor;
 
+pub use backend::{Affine, Backend, DeviceTensor, DeviceView, Tracked, View, ViewMut};
 pub use cpu::{
-    BatchNorm, Conv2dPlan, ConvTranspose2dPlan, Cpu, Description, LinearPlan, RunningStats,
-    Scratch,
+    BatchNorm, Conv2dPlan, ConvTranspose2dPlan, Cpu, Description, LinearPlan, RunningStats, Scratch,
 };
 pub use error::{Dims, Error, Expected, Got, Result};
+#[cfg(feature = "gpu")]
+pub use gpu::{Gpu, GpuOptions, GpuTensor, GpuView, GpuViewMut};
 pub use shape::*;
 pub use simd::Isa;
 pub use tensor::{Shape4, Tensor, TensorView, TensorViewMut};

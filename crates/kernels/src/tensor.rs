@@ -210,7 +210,7 @@ impl Tensor {
 
 /// Checks that `len` elements hold images of `shape`, `batch_stride` apart and not overlapping. Gives the stride
 /// back; that of a single image, which nothing reads, is raised to the image's length.
-fn check_view(shape: Shape4, batch_stride: usize, len: usize) -> Result<usize> {
+pub(crate) fn check_view(shape: Shape4, batch_stride: usize, len: usize) -> Result<usize> {
     let op = "view";
     shape.checked_len(op, "shape")?;
     let image = shape.image_len();
@@ -236,7 +236,7 @@ fn check_view(shape: Shape4, batch_stride: usize, len: usize) -> Result<usize> {
 }
 
 /// Where channels `range` of a view start within an image, and the shape they have.
-fn channel_range(shape: Shape4, range: &Range<usize>) -> Result<(usize, Shape4)> {
+pub(crate) fn channel_range(shape: Shape4, range: &Range<usize>) -> Result<(usize, Shape4)> {
     if range.end > shape.c {
         return Err(Error::invalid("view", "last channel", Expected::AtMost(shape.c), range.end));
     }
@@ -397,6 +397,13 @@ impl<'a> TensorViewMut<'a> {
         let (start, shape) = channel_range(self.shape, &range)?;
         let data = self.data.get_mut(start..).unwrap_or_default();
         Ok(TensorViewMut { data, shape, batch_stride: self.batch_stride })
+    }
+
+    /// All elements of image `n`, to be written; as [`TensorView::image`].
+    pub(crate) fn into_image(self, n: usize) -> &'a mut [f32] {
+        assert!(n < self.shape.n, "image {n} of {}", self.shape);
+        let start = n * self.batch_stride;
+        &mut self.data[start..start + self.shape.image_len()]
     }
 
     /// The first element, for the inner loops that write disjoint parts from several threads.

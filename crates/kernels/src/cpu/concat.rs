@@ -2,8 +2,9 @@
 //! [`TensorViewMut::channels`].)
 
 use crate::cpu::{Cpu, expect_shape, threads};
-use crate::error::{Dims, Error, Expected, Result};
-use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut};
+use crate::error::Result;
+use crate::shape::concat_shape;
+use crate::tensor::{Tensor, TensorView, TensorViewMut};
 
 const OP: &str = "concat";
 
@@ -21,11 +22,11 @@ impl Cpu {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Invalid`] without inputs or for inputs that do not fit the first; [`Error::Overflow`];
-    /// [`Error::OutOfMemory`].
+    /// [`crate::Error::Invalid`] without inputs or for inputs that do not fit the first; [`crate::Error::Overflow`];
+    /// [`crate::Error::OutOfMemory`].
     pub fn concat(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         let views: Vec<_> = inputs.iter().map(|x| x.view()).collect();
-        let mut y = Tensor::zeros(output_shape(&views)?)?;
+        let mut y = Tensor::zeros(concat_shape(views.iter().map(TensorView::shape))?)?;
         self.concat_into(&views, y.view_mut())?;
         Ok(y)
     }
@@ -33,10 +34,10 @@ impl Cpu {
     /// [`Cpu::concat`] into `y`. Allocates nothing.
     ///
     /// # Errors
-    /// [`Error::Invalid`] without inputs, for inputs that do not fit the first, or for another shape of `y`;
-    /// [`Error::Overflow`].
+    /// [`crate::Error::Invalid`] without inputs, for inputs that do not fit the first, or for another shape of `y`;
+    /// [`crate::Error::Overflow`].
     pub fn concat_into(&self, inputs: &[TensorView<'_>], y: TensorViewMut<'_>) -> Result<()> {
-        expect_shape(OP, "output shape", output_shape(inputs)?, y.shape())?;
+        expect_shape(OP, "output shape", concat_shape(inputs.iter().map(TensorView::shape))?, y.shape())?;
         threads::for_each_chunk(self, y, threads::CHUNK, |n, mut start, mut y| {
             // The chunk may begin and end within inputs, and cover several.
             for x in inputs {
@@ -52,24 +53,10 @@ impl Cpu {
     }
 }
 
-fn output_shape(inputs: &[TensorView<'_>]) -> Result<Shape4> {
-    let Some(first) = inputs.first().map(TensorView::shape) else {
-        return Err(Error::invalid(OP, "number of inputs", Expected::AtLeast(1), 0));
-    };
-    let mut shape = Shape4 { c: 0, ..first };
-    for x in inputs {
-        expect_shape(OP, "input shape", Shape4 { c: x.shape().c, ..first }, x.shape())?;
-        let overflow =
-            Error::Overflow { op: OP, arg: "output channels", dims: Dims::new(&[shape.c, x.shape().c]) };
-        shape.c = shape.c.checked_add(x.shape().c).ok_or(overflow)?;
-    }
-    shape.checked_len(OP, "output")?;
-    Ok(shape)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::Shape4;
 
     #[test]
     fn parts_of_all_sizes_across_chunks() -> Result<()> {

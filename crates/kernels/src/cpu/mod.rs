@@ -6,6 +6,7 @@
 
 mod activation;
 mod add;
+mod backend;
 mod batch_norm;
 mod concat;
 mod conv2d;
@@ -22,6 +23,7 @@ mod sum;
 mod threads;
 mod upsample;
 
+pub use backend::Planned;
 pub use batch_norm::{BatchNorm, RunningStats};
 pub use conv_transpose2d::ConvTranspose2dPlan;
 pub use conv2d::Conv2dPlan;
@@ -29,9 +31,9 @@ pub use linear::LinearPlan;
 pub use plan::Description;
 pub use scratch::Scratch;
 
-use crate::error::{Error, Result};
+pub(crate) use crate::backend::expect_shape;
+use crate::error::Result;
 use crate::simd::Isa;
-use crate::tensor::Shape4;
 
 /// The device: which instruction set, how many threads. Cheap to make and to copy.
 ///
@@ -89,9 +91,4 @@ impl Cpu {
             None => threads::in_pool(),
         }
     }
-}
-
-/// Refuses a shape that is not the expected one.
-pub(crate) fn expect_shape(op: &'static str, arg: &'static str, expected: Shape4, got: Shape4) -> Result<()> {
-    if got == expected { Ok(()) } else { Err(Error::invalid(op, arg, expected, got)) }
 }

@@ -4,6 +4,7 @@
 
 mod activation;
 mod algo;
+mod concat;
 mod conv2d;
 mod conv_transpose2d;
 pub(crate) mod correlation;
@@ -16,6 +17,7 @@ pub mod window;
 
 pub use activation::Activation;
 pub use algo::Conv2dAlgo;
+pub use concat::concat_shape;
 pub use conv_transpose2d::{ConvTranspose2dParams, ConvTranspose2dShape};
 pub use conv2d::{Conv2dParams, Conv2dShape};
 pub use linear::LinearShape;

@@ -79,10 +79,11 @@ impl Isa {
     /// [`Error::IsaUnknown`] or [`Error::IsaMissing`] if the variable names what is not there.
     pub fn selected() -> Result<Isa> {
         static SELECTED: OnceLock<Result<Isa>> = OnceLock::new();
-        *SELECTED.get_or_init(|| match std::env::var_os("TILEWISE_ISA") {
+        let selected = SELECTED.get_or_init(|| match std::env::var_os("TILEWISE_ISA") {
             Some(name) => name.to_str().unwrap_or("").parse::<Isa>()?.require(),
             None => Ok(Self::available().last().unwrap_or(Isa::Portable)),
-        })
+        });
+        selected.clone()
     }
 
     /// Itself, if this machine has it.

@@ -1,0 +1,274 @@
+//! The GPU, through `wgpu`: Vulkan, Metal or Direct3D 12, whatever the machine has.
+//!
+//! [`Gpu`] is the device; it computes what [`crate::Cpu`] does, as a [`Backend`]. Operators only append to the commands that
+//! wait ([`recorder`]): a whole network is one pass of one submission, which runs when a result is downloaded.
+//!
+//! An operator is a file here and a shader of the same stem. Here shapes are checked, tensors beyond what a dispatch can
+//! reach are cut into [`parts`], and sizes become the parameters of the shader.
+//!
+//! What WGSL does not promise: it lets a driver take NaN and infinities for impossible, and numbers below the normal range for
+//! zero. Kernels therefore look for NaN in the bits of a number where its fate matters (maxima, activations), and write
+//! their own exponentials; sums and products are left to the hardware, which all tested drivers let follow IEEE 754.
+
+mod buffer;
+mod context;
+mod parts;
+mod pipeline;
+mod recorder;
+mod wgsl;
+
+mod activation;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use buffer::{GpuTensor, GpuView, GpuViewMut};
+pub use context::{AdapterInfo, AdapterKind, GpuOptions, adapters};
+
+use crate::error::{Error, Result};
+use crate::tensor::{Shape4, Tensor};
+use buffer::{Buffer, Pool};
+use context::Context;
+use pipeline::Pipelines;
+use recorder::{Dispatch, Recorder};
+
+/// A device: cheap to copy, and to be shared by threads.
+///
+/// ```no_run
+/// use tilewise_kernels::{Backend, Gpu, Shape4, Tensor};
+/// let gpu = Gpu::new()?;
+/// let x = gpu.upload(&Tensor::from_vec(Shape4::new(1, 1, 1, 2), vec![-1.0, 2.0])?)?;
+/// let y = gpu.relu(&x)?; // queued
+/// assert_eq!(gpu.download(&y)?.data(), [0.0, 2.0]); // computed
+/// # Ok::<(), tilewise_kernels::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Gpu(Arc<Inner>);
+
+struct Inner {
+    context: Context,
+    pool: Arc<Pool>,
+    pipelines: Pipelines,
+    recorder: Mutex<Recorder>,
+    counters: Counting,
+}
+
+/// What a [`Gpu`] has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Command buffers handed to the driver.
+    pub submissions: u64,
+    /// Compute passes in them.
+    pub passes: u64,
+    /// Dispatches queued.
+    pub dispatches: u64,
+    /// Times that something was read back from the device.
+    pub read_backs: u64,
+    /// Kernels compiled.
+    pub pipelines: u64,
+}
+
+#[derive(Default)]
+struct Counting {
+    submissions: Count,
+    passes: Count,
+    dispatches: Count,
+    read_backs: Count,
+}
+
+#[derive(Default)]
+struct Count(AtomicU64);
+
+impl Count {
+    fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Gpu {
+    /// The most capable adapter of this machine; see [`GpuOptions`] for another.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`], or [`Error::Gpu`] if the driver gives no device.
+    pub fn new() -> Result<Self> {
+        GpuOptions::default().open()
+    }
+
+    fn open(options: GpuOptions) -> Result<Self> {
+        Ok(Gpu(Arc::new(Inner {
+            context: Context::open(options)?,
+            pool: Arc::default(),
+            pipelines: Pipelines::default(),
+            recorder: Mutex::default(),
+            counters: Counting::default(),
+        })))
+    }
+
+    /// The adapter.
+    pub fn adapter(&self) -> &AdapterInfo {
+        &self.0.context.info
+    }
+
+    /// What has been done so far.
+    pub fn counted(&self) -> Counters {
+        let counters = &self.0.counters;
+        Counters {
+            submissions: counters.submissions.get(),
+            passes: counters.passes.get(),
+            dispatches: counters.dispatches.get(),
+            read_backs: counters.read_backs.get(),
+            pipelines: self.0.pipelines.count() as u64,
+        }
+    }
+
+    /// Submits what waits and waits for its end.
+    ///
+    /// # Errors
+    /// Whatever went wrong in what was queued; [`Error::DeviceLost`].
+    pub fn finish(&self) -> Result<()> {
+        {
+            let mut recorder = self.recorder();
+            if recorder.is_open() {
+                recorder.submit(self, "finish")?;
+            }
+        }
+        self.0.context.wait("finish")
+    }
+
+    /// Runs what `f` queues, in a submission of its own, and tells how long it took on the device, by timestamps of the
+    /// device. Other threads must not use the device meanwhile.
+    ///
+    /// # Errors
+    /// Those of `f`; [`Error::Invalid`] if the adapter has no timestamps; [`Error::DeviceLost`].
+    pub fn timed(&self, f: impl FnOnce() -> Result<()>) -> Result<Duration> {
+        if !self.adapter().timestamps {
+            return Err(Error::invalid("timing", "adapter", "one with timestamps", "one without"));
+        }
+        self.recorder().start_timing(self)?;
+        let outcome = f();
+        if outcome.is_err() {
+            self.recorder().cancel_timing();
+        }
+        outcome?;
+        self.recorder().stop_timing(self)
+    }
+
+    /// Gives unused memory back to the driver.
+    pub fn trim(&self) {
+        self.recorder().forget_bind_groups();
+        self.0.pool.clear();
+    }
+
+    /// Gives the device up: every later call is [`Error::DeviceLost`], on every copy of this handle.
+    pub fn destroy(&self) {
+        self.0.context.device.destroy();
+        // The callback that tells of the loss runs in a poll; its outcome is the loss.
+        let _ = self.0.context.wait("destroy");
+        self.0.context.give_up();
+    }
+
+    fn context(&self) -> &Context {
+        &self.0.context
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.0.pool
+    }
+
+    fn pipelines(&self) -> &Pipelines {
+        &self.0.pipelines
+    }
+
+    fn counters(&self) -> &Counting {
+        &self.0.counters
+    }
+
+    fn owns(&self, buffer: &Buffer) -> bool {
+        buffer.belongs_to(&self.0.pool)
+    }
+
+    fn recorder(&self) -> MutexGuard<'_, Recorder> {
+        self.0.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn dispatch(&self, dispatch: &Dispatch<'_>) -> Result<()> {
+        self.recorder().dispatch(self, dispatch)
+    }
+
+    /// A buffer with any contents, in no waiting command of the recording `not_in`.
+    fn take_buffer(&self, op: &'static str, bytes: u64, not_in: Option<u64>) -> Result<Buffer> {
+        let take = || self.0.pool.take(&self.0.context, op, bytes, not_in);
+        match take() {
+            Err(Error::OutOfMemory { .. }) => {
+                // What lies idle may be what is missing; some of it is only free once the waiting commands have run.
+                self.finish()?;
+                self.trim();
+                self.finish()?;
+                take()
+            }
+            other => other,
+        }
+    }
+
+    /// A buffer that holds `bytes`, whose number four divides.
+    fn upload_bytes(&self, op: &'static str, bytes: &[u8]) -> Result<Buffer> {
+        // The driver copies what is written, so a large upload goes in pieces.
+        const PIECE: usize = 64 << 20;
+        let context = &self.0.context;
+        // A write overtakes the commands that wait.
+        let recording = self.recorder().number();
+        let buffer = self.take_buffer(op, bytes.len() as u64, Some(recording))?;
+        for (i, piece) in bytes.chunks(PIECE).enumerate() {
+            context.guarded(op, piece.len() as u64, || {
+                context.queue.write_buffer(buffer.raw(), (i * PIECE) as u64, piece);
+            })?;
+        }
+        Ok(buffer)
+    }
+
+    fn download_view(&self, op: &'static str, x: GpuView<'_>) -> Result<Tensor> {
+        let mut y = Tensor::zeros(x.shape())?;
+        self.recorder().download(self, op, x, y.data_mut())?;
+        Ok(y)
+    }
+
+    /// Elements that one dispatch can reach, whatever the alignment.
+    fn reach(&self) -> usize {
+        let context = &self.0.context;
+        usize::try_from((context.max_binding.saturating_sub(context.alignment)) / 4).unwrap_or(usize::MAX)
+    }
+
+    fn upload_tensor(&self, op: &'static str, shape: Shape4, data: &[f32]) -> Result<GpuTensor> {
+        GpuTensor::uploaded(self, op, shape, data)
+    }
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gpu").field("adapter", &self.0.context.info).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shape::Activation;
+    #[test]
+    fn relu() {
+        let gpu = Gpu::new().unwrap();
+        println!("{}", gpu.adapter());
+        let x = gpu.upload_tensor("x", Shape4::new(1, 1, 1, 3), &[1.0, -1.0, f32::NAN]).unwrap();
+        for f in Activation::ALL {
+            let mut y = GpuTensor::new(&gpu, "y", x.shape()).unwrap();
+            gpu.activation_into(x.view(), f, y.view_mut()).unwrap();
+            println!("{f:?} {:?}", gpu.download_view("y", y.view()).unwrap());
+        }
+        println!("{:?}", gpu.counted());
+    }
+}
