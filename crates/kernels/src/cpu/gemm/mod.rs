@@ -141,11 +141,11 @@ pub(crate) unsafe trait Rows: Sync {
         whole_lines(self.load_len()) + whole_lines(rows * vectors * isa.lanes())
     }
 
-    /// The stretch that begins with this tile: the tile after its last, and its rows.
+    /// The stretch that begins with this of the block's `tiles` tiles: the tile after its last, and its rows.
     #[inline(always)]
-    fn stretch(&self, block: usize, tile: usize) -> (usize, usize) {
+    fn stretch(&self, block: usize, tile: usize, tiles: usize) -> (usize, usize) {
         let (mut end, mut rows) = (tile + 1, self.tile(block, tile).rows);
-        while end < self.tiles(block) && self.follows(end) {
+        while end < tiles && self.follows(end) {
             let more = self.tile(block, end).rows;
             if rows + more > STRETCH {
                 break;
@@ -236,7 +236,7 @@ impl<R: Rows> SimdOp for Block<'_, R> {
             let row_len = vectors * S::LANES;
             let mut tile = 0;
             while tile < tiles {
-                let end = if sliced { tiles } else { rows.stretch(block, tile).0 };
+                let end = if sliced { tiles } else { rows.stretch(block, tile, tiles).0 };
                 for k in (0..depth.max(1)).step_by(slice) {
                     let offsets = &rows.offsets()[k..(k + slice).min(depth)];
                     let part = kernel::Part { offsets, b: panels.at(panel, k), first: k == 0 };
@@ -255,7 +255,7 @@ impl<R: Rows> SimdOp for Block<'_, R> {
                 }
                 let mut sums = acc;
                 while tile < end {
-                    let (next, count) = rows.stretch(block, tile);
+                    let (next, count) = rows.stretch(block, tile, end);
                     // SAFETY: as above; these tiles were just computed.
                     unsafe {
                         let result = Stretch { acc: sums, rows: count, vectors, column };
