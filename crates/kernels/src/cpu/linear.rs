@@ -1,6 +1,6 @@
 //! Fully connected layer, forward: a matrix product whose rows are samples.
 
-use crate::cpu::gemm::{Blocking, Epilogue, Output, Panels, Rows, Tile, TileResult, store_rows};
+use crate::cpu::gemm::{Blocking, Epilogue, Output, Panels, Rows, Stretch, Tile, store_rows};
 use crate::cpu::plan::{Description, check_views};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
@@ -169,7 +169,12 @@ unsafe impl Rows for LinearPlan {
     }
 
     #[inline(always)]
-    unsafe fn store<S: Simd>(&self, simd: S, out: Output, block: usize, tile: usize, result: TileResult) {
+    fn follows(&self, _: usize) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(&self, simd: S, out: Output, block: usize, tile: usize, result: Stretch) {
         let first = self.blocking.tile(block, tile).0;
         // SAFETY: whole rows of samples of the batch.
         unsafe {
