@@ -25,7 +25,9 @@ fn expm1_reduced(r: f32) -> f32 {
 fn split_by_ln_2(x: f32) -> vec2<f32> {
     let n = round(x * LOG2_E);
     let r = fma(n, -LN_2_HIGH, x);
-    return vec2<f32>(n, fma(n, -LN_2_LOW, r));
+    // Drivers have been seen to subtract n * (LN_2_HIGH + LN_2_LOW) at once, which would round. They do not see through the
+    // integer.
+    return vec2<f32>(n, fma(f32(i32(n)), -LN_2_LOW, r));
 }
 
 // 2^n exp(r), in two steps, because 2^n alone may be no normal number.
