@@ -18,6 +18,8 @@ mod recorder;
 mod wgsl;
 
 mod activation;
+mod pool;
+mod reduce;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -254,6 +256,9 @@ impl fmt::Debug for Gpu {
         f.debug_struct("Gpu").field("adapter", &self.0.context.info).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod testing;
 
 #[cfg(test)]
 mod tests {
