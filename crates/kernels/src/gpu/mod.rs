@@ -20,6 +20,7 @@ mod wgsl;
 mod activation;
 mod pool;
 mod reduce;
+mod upsample;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};

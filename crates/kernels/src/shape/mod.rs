@@ -12,7 +12,7 @@ mod linear;
 mod pad;
 mod pool;
 mod softmax;
-mod upsample;
+pub(crate) mod upsample;
 pub mod window;
 
 pub use activation::Activation;
