@@ -20,6 +20,7 @@ mod wgsl;
 mod activation;
 mod pool;
 mod reduce;
+mod softmax;
 mod upsample;
 
 use std::fmt;
