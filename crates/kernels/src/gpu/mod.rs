@@ -18,6 +18,7 @@ mod recorder;
 mod wgsl;
 
 mod activation;
+mod batch_norm;
 mod pool;
 mod reduce;
 mod softmax;

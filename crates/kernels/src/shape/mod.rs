@@ -4,6 +4,7 @@
 
 mod activation;
 mod algo;
+pub(crate) mod batch_norm;
 mod concat;
 mod conv2d;
 mod conv_transpose2d;
