@@ -61,7 +61,7 @@ impl Gpu {
 }
 
 /// Views of equal extents as planes of single elements, so that they can be cut anywhere.
-fn elementwise<'a, 'b>(x: GpuView<'a>, y: GpuView<'b>) -> (GpuView<'a>, GpuView<'b>) {
+pub(super) fn elementwise<'a, 'b>(x: GpuView<'a>, y: GpuView<'b>) -> (GpuView<'a>, GpuView<'b>) {
     let (x, y) = match (x.joined(), y.joined()) {
         (Some(x), Some(y)) => (x, y),
         _ => (x, y),

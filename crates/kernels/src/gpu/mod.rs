@@ -19,6 +19,7 @@ mod wgsl;
 
 mod activation;
 mod batch_norm;
+mod loss;
 mod pool;
 mod reduce;
 mod softmax;

@@ -10,6 +10,7 @@ mod conv2d;
 mod conv_transpose2d;
 pub(crate) mod correlation;
 mod linear;
+pub(crate) mod loss;
 mod pad;
 mod pool;
 mod softmax;
