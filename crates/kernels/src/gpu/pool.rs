@@ -187,7 +187,7 @@ mod tests {
             [[2, 3, 9, 11], [3, 70, 5, 4], [2, 3, 0, 4], [0, 1, 2, 2], [1, 9, 31, 30], [1, 1, 1, 1]]
         {
             let mut x = noise(Shape4::new(n, c, h, w), 3);
-            x.data_mut().iter_mut().for_each(|v| *v = 1e3 + *v);
+            x.data_mut().iter_mut().for_each(|v| *v += 1e3);
             if let [a, b, ..] = x.data_mut() {
                 (*a, *b) = (f32::INFINITY, 7.0);
             }
