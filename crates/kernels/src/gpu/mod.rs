@@ -1,10 +1,10 @@
 //! The GPU, through `wgpu`: Vulkan, Metal or Direct3D 12, whatever the machine has.
 //!
-//! [`Gpu`] is the device; it computes what [`crate::Cpu`] does, as a [`Backend`]. Operators only append to the commands that
-//! wait ([`recorder`]): a whole network is one pass of one submission, which runs when a result is downloaded.
+//! [`Gpu`] is the device; it computes what [`crate::Cpu`] does, as a [`crate::Backend`]. Operators only append to the commands
+//! that wait (`recorder`): a whole network is one pass of one submission, which runs when a result is downloaded.
 //!
 //! An operator is a file here and a shader of the same stem. Here shapes are checked, tensors beyond what a dispatch can
-//! reach are cut into [`parts`], and sizes become the parameters of the shader.
+//! reach are cut into `parts`, and sizes become the parameters of the shader.
 //!
 //! What WGSL does not promise: it lets a driver take NaN and infinities for impossible, and numbers below the normal range for
 //! zero. Kernels therefore look for NaN in the bits of a number where its fate matters (maxima, activations), and write
