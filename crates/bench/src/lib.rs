@@ -7,6 +7,7 @@ pub mod error;
 pub mod feature_maps;
 pub mod files;
 pub mod golden;
+pub mod gpu;
 pub mod machine;
 pub mod plot;
 pub mod reference;
