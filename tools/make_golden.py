@@ -208,12 +208,16 @@ def batch_norm(d: Draw) -> Problem:
 
 
 def upsample_nearest(d: Draw) -> Problem:
-    x = d.image(6)
-    if d.chance(0.5):
+    # In float32, as users run it: the rounding of the scale decides which pixel is copied.
+    kind, x = d.one_of("factor", "size", "rounded down"), d.image(6)
+    if kind == "factor":
         factor = d.between(2, 3)
-        return Problem({"scale": factor}, {"x": x}, lambda x: {"y": F.interpolate(x, scale_factor=factor)})
-    size = d.pair(1, 12)
-    return Problem({"size": size}, {"x": x}, lambda x: {"y": F.interpolate(x, size)})
+        return Problem({"scale": factor}, {"x": x}, lambda x: {"y": F.interpolate(x.float(), scale_factor=factor)})
+    if kind == "rounded down":  # 2 to 82: output 41 copies pixel 0, as 41 * (2 / 82) in float32 is just below 1
+        x, size = d.normal(1, 1, 2, 2), [d.one_of(82, 94, 110, 122), d.between(1, 4)]
+    else:
+        size = d.pair(1, 12)
+    return Problem({"size": size}, {"x": x}, lambda x: {"y": F.interpolate(x.float(), size)})
 
 
 def upsample_bilinear(d: Draw) -> Problem:

@@ -58,6 +58,9 @@ fn run_check(args: CheckArgs) -> Outcome {
     if let Some(path) = json {
         files::write_json(&path, &report)?;
     }
+    if report.cases() == 0 && report.failures().next().is_none() {
+        return Err("nothing was checked: no case fits what was asked for".into());
+    }
     Ok(report.passed())
 }
 

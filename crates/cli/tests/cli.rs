@@ -79,6 +79,8 @@ fn a_bad_request_ends_with_2_and_says_what_is_wrong() {
         (&["bench", "fft"], &["fft"]),
         (&["check", "--op", "conv3d"], &["conv3d", "conv2d"]),
         (&["check", "--case", "n1c3"], &["n1c3"]),
+        (&["check", "--case", "n1c9h9w9_o4k3x3p100000"], &["elements", "134217728"]),
+        (&["check", "--case", "batch_norm:n1c1h3w3_eps-1"], &["eps", "-1"]),
         (&["check", "--golden", "missing.safetensors"], &["missing.safetensors"]),
         (&["check", "--golden", "text.txt"], &["text.txt"]),
         (&["check", "--device", "abacus"], &["abacus"]),
@@ -107,7 +109,7 @@ fn check_passes_on_one_operator_and_reports_it() {
 fn a_combination_that_nothing_fits_is_no_success() {
     let folder = tempfile::tempdir().unwrap();
     let args = ["check", "--case", "n1c4h8w8_o4k3x3", "--algo", "pointwise"];
-    assert_eq!(run(folder.path(), &args).0, Some(1));
+    assert_eq!(run(folder.path(), &args).0, Some(2));
 }
 
 #[test]

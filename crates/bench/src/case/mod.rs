@@ -77,6 +77,10 @@ pub enum Numbers {
     Special,
 }
 
+/// The most elements that a case may take and give: the reference and the comparison hold about 40 bytes for each, 5 GiB
+/// in all.
+const MOST_ELEMENTS: usize = 1 << 27;
+
 /// An operator with validated extents and parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Problem {
@@ -223,16 +227,36 @@ impl Problem {
         }
     }
 
-    /// Itself, if all that it takes and gives can be addressed, and nothing is empty that must not be.
+    /// Itself, if all that it takes and gives can be held, nothing is empty that must not be, and the operator allows
+    /// its parameters.
     ///
     /// # Errors
     /// [`Error::Overflow`] or [`Error::Invalid`].
     pub(crate) fn validated(self) -> Result<Self, Error> {
         let op = self.op().name();
+        let mut elements: usize = 0;
         for operand in self.inputs().into_iter().chain(self.outputs()) {
-            operand.shape.checked_len(op, "operand")?;
+            elements = elements.saturating_add(operand.shape.checked_len(op, "operand")?);
+        }
+        if elements > MOST_ELEMENTS {
+            return Err(Error::Invalid {
+                op,
+                arg: "elements of inputs and outputs",
+                expected: Expected::AtMost(MOST_ELEMENTS),
+                got: Got::Value(elements),
+            });
         }
         match self {
+            Problem::BatchNorm { input, statistics, .. }
+                if statistics != Statistics::Given && input.n * input.h * input.w == 1 =>
+            {
+                let (arg, expected) = ("values per channel in training", Expected::AtLeast(2));
+                Err(Error::Invalid { op, arg, expected, got: Got::Value(1) })
+            }
+            Problem::BatchNorm { eps, .. } if !(eps.is_finite() && eps >= 0.0) => {
+                let expected = Expected::Words("a finite number, at least 0");
+                Err(Error::Invalid { op, arg: "eps", expected, got: Got::Real(eps) })
+            }
             Problem::GlobalAvgPool { input } | Problem::CrossEntropy { input }
                 if [input.c, input.h, input.w].contains(&0) =>
             {

@@ -11,9 +11,17 @@ pub fn upsample(shape: &UpsampleShape, x: &[f32]) -> Answer {
     }
 }
 
+/// The definition is PyTorch's for f32, with its two roundings: they decide which pixel is copied.
 fn nearest(shape: &UpsampleShape, x: &[f32]) -> Answer {
     let (input, output) = (shape.input(), shape.output());
-    Answer::exact(output, |[n, c, h, w]| at(x, input, [n, c, h * input.h / output.h, w * input.w / output.w]))
+    let source = |o: usize, inputs: usize, outputs: usize| {
+        let scale = inputs as f32 / outputs as f32;
+        let position = o as f32 * scale;
+        (position.floor() as usize).min(inputs - 1)
+    };
+    Answer::exact(output, |[n, c, h, w]| {
+        at(x, input, [n, c, source(h, input.h, output.h), source(w, input.w, output.w)])
+    })
 }
 
 fn bilinear(shape: &UpsampleShape, align_corners: bool, x: &[f32]) -> Answer {

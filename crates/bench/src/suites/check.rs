@@ -136,6 +136,7 @@ pub const QUICK: &[Named] = &[
     ("batch_norm_empty", "batch_norm:n0c3h5w5_eps0.00001"),
     ("upsample_nearest_doubles", "upsample_nearest:n2c3h5w17_size10x34"),
     ("upsample_nearest_uneven", "upsample_nearest:n1c2h7w9_size10x5"),
+    ("upsample_nearest_rounds", "upsample_nearest:n1c2h2w5_size82x165"),
     ("upsample_nearest_special", "upsample_nearest:n1c2h5w9_size10x18+special"),
     ("upsample_bilinear_doubles", "upsample_bilinear:n2c3h5w17_size10x34"),
     ("upsample_bilinear_uneven", "upsample_bilinear:n1c2h7w9_size10x5"),

@@ -5,12 +5,12 @@
 
 use crate::cpu::conv2d::implicit::ImplicitGemm;
 use crate::cpu::gemm::{Epilogue, Panels, Rows};
-use crate::cpu::plan::{Description, check_views, check_weights};
+use crate::cpu::plan::{Description, check_views};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape, threads};
 use crate::error::Result;
 use crate::shape::correlation::{Correlation, Phases};
-use crate::shape::{Activation, ConvTranspose2dParams, ConvTranspose2dShape};
+use crate::shape::{Activation, ConvTranspose2dParams, ConvTranspose2dShape, check_weights};
 use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut, checked_product};
 
 const OP: &str = "conv_transpose2d";

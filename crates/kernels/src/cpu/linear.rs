@@ -1,11 +1,11 @@
 //! Fully connected layer, forward: a matrix product whose rows are samples.
 
-use crate::cpu::gemm::{Blocking, Epilogue, Output, Panels, Rows, Tile, TileResult, store_rows};
-use crate::cpu::plan::{Description, check_views, check_weights};
+use crate::cpu::gemm::{Blocking, Epilogue, Output, Panels, Rows, Stretch, Tile, store_rows};
+use crate::cpu::plan::{Description, check_views};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::Result;
-use crate::shape::{Activation, LinearShape};
+use crate::shape::{Activation, LinearShape, check_weights};
 use crate::simd::Simd;
 use crate::tensor::{Tensor, TensorView, TensorViewMut, checked_product};
 
@@ -169,7 +169,12 @@ unsafe impl Rows for LinearPlan {
     }
 
     #[inline(always)]
-    unsafe fn store<S: Simd>(&self, simd: S, out: Output, block: usize, tile: usize, result: TileResult) {
+    fn follows(&self, _: usize) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(&self, simd: S, out: Output, block: usize, tile: usize, result: Stretch) {
         let first = self.blocking.tile(block, tile).0;
         // SAFETY: whole rows of samples of the batch.
         unsafe {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::cpu::expect_shape;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::simd::Isa;
 use crate::tensor::{Shape4, TensorView, TensorViewMut};
 
@@ -27,23 +27,6 @@ impl Description {
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.kernel, self.why)
-    }
-}
-
-/// The lengths of weights and bias.
-pub(crate) fn check_weights(
-    op: &'static str,
-    weights: &[f32],
-    expected: usize,
-    bias: Option<&[f32]>,
-    outputs: usize,
-) -> Result<()> {
-    if weights.len() != expected {
-        return Err(Error::invalid(op, "weights length", expected, weights.len()));
-    }
-    match bias {
-        Some(bias) if bias.len() != outputs => Err(Error::invalid(op, "bias length", outputs, bias.len())),
-        _ => Ok(()),
     }
 }
 

@@ -146,7 +146,7 @@ pub(crate) fn sum<S: Simd, T: Summand>(simd: S, terms: T) -> f64 {
     let mut total = 0.0;
     let mut first = 0;
     while first < vectors {
-        let end = vectors.min(first + CHAINS * STEPS);
+        let (start, end) = (first, vectors.min(first + CHAINS * STEPS));
         let mut chains = [simd.splat(0.0); CHAINS];
         while first + CHAINS <= end {
             for (k, chain) in chains.iter_mut().enumerate() {
@@ -161,7 +161,13 @@ pub(crate) fn sum<S: Simd, T: Summand>(simd: S, terms: T) -> f64 {
             first += 1;
         }
         let pairs = simd.add(simd.add(chains[0], chains[1]), simd.add(chains[2], chains[3]));
-        total += f64::from(simd.reduce_add(pairs));
+        let block = simd.reduce_add(pairs);
+        total += if block.is_finite() {
+            f64::from(block)
+        } else {
+            // The square of a number beyond 10^19 has no place in f32.
+            (start * S::LANES..end * S::LANES).map(|i| terms.term(i)).sum()
+        };
     }
     (vectors * S::LANES..len).fold(total, |total, i| total + terms.term(i))
 }
@@ -183,6 +189,22 @@ mod tests {
             let x = vec![0.1; 10_000_000];
             let exact = 1e7 * f64::from(0.1f32);
             assert!((isa.run(Sum(Values(&x))) / exact - 1.0).abs() < 1e-6, "{isa}");
+        }
+    }
+
+    #[test]
+    fn large_terms_overflow_nothing_and_infinity_stays() {
+        for isa in Isa::available() {
+            let mut x = vec![1.0; 3000];
+            x[5] = f32::MAX;
+            x[6] = f32::MAX;
+            assert_eq!(isa.run(Sum(Values(&x))), 2.0 * f64::from(f32::MAX) + 2998.0, "{isa}");
+            let squares = isa.run(Sum(SquaresAround { x: &x, center: 1.0 }));
+            assert!((squares / (2.0 * f64::from(f32::MAX).powi(2)) - 1.0).abs() < 1e-6, "{isa}");
+            x[7] = f32::NEG_INFINITY;
+            assert_eq!(isa.run(Sum(Values(&x))), f64::NEG_INFINITY, "{isa}");
+            x[2999] = f32::INFINITY;
+            assert!(isa.run(Sum(Values(&x))).is_nan(), "{isa}");
         }
     }
 }

@@ -80,14 +80,11 @@ const STRIP: usize = 256;
 
 struct Nearest<'a>(Rows<'a>);
 
-/// The pixel that output `o` copies: `floor(o * input / output)`, exactly. (PyTorch rounds `input / output` to f32
-/// first and so takes the pixel before it at a few sizes, from 2 to 82 for one.)
+/// The pixel that output `o` copies, rounded as [`UpsampleMode::Nearest`] says: the quotient and the product in f32.
 #[inline(always)]
 fn nearest(o: usize, input: usize, output: usize) -> usize {
-    match o.checked_mul(input) {
-        Some(product) => product / output,
-        None => (o as u128 * input as u128 / output as u128) as usize,
-    }
+    let step = input as f32 / output as f32;
+    ((o as f32 * step) as usize).min(input - 1)
 }
 
 impl SimdOp for Nearest<'_> {

@@ -2,13 +2,12 @@
 
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut, words};
-use super::parts::by_channel;
+use super::parts::{by_channel, elementwise};
 use super::recorder::{Dispatch, WORKGROUP};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::expect_shape;
 use crate::error::Result;
 use crate::shape::Activation;
-use crate::tensor::Shape4;
 
 const SHADER: Shader = shader!("activation", 1, 1, "index", "epilogue", "math");
 
@@ -41,31 +40,22 @@ impl Gpu {
         let op = f.name();
         f.validate()?;
         expect_shape(op, "output shape", x.shape(), y.shape())?;
-        let (x, y) = elementwise(x, y.0);
-        for part in by_channel(self, op, &[x, y])? {
-            let (from, to) = (x.part(self, &part), y.part(self, &part));
-            let (images, image) = (part.images.len(), part.channels.len() * x.shape.plane_len());
+        let views = elementwise([x, y.0]);
+        for part in by_channel(self, op, &views)? {
+            let ([from, to], [x, y]) = (views.map(|view| view.part(self, &part)), views);
+            let image = part.channels.len();
+            let invocations = part.images.len() * image;
             let [image, count, x_first, x_stride, y_first, y_stride] =
-                words(op, [image, images * image, from.first, x.batch_stride, to.first, y.batch_stride])?;
+                words(op, [image, invocations, from.first, x.batch_stride, to.first, y.batch_stride])?;
             self.dispatch(&Dispatch {
                 op,
                 kernel: kernel(f),
                 params: &[image, count, x_first, x_stride, y_first, y_stride, code(f).1.to_bits()],
                 reads: &[from],
                 writes: &[to],
-                workgroups: (images * image as usize).div_ceil(WORKGROUP),
+                workgroups: invocations.div_ceil(WORKGROUP),
             })?;
         }
         Ok(())
     }
-}
-
-/// Views of equal extents as planes of single elements, so that they can be cut anywhere.
-fn elementwise<'a, 'b>(x: GpuView<'a>, y: GpuView<'b>) -> (GpuView<'a>, GpuView<'b>) {
-    let (x, y) = match (x.joined(), y.joined()) {
-        (Some(x), Some(y)) => (x, y),
-        _ => (x, y),
-    };
-    let shape = Shape4::new(x.shape.n, x.shape.image_len(), 1, 1);
-    (GpuView { shape, ..x }, GpuView { shape, ..y })
 }

@@ -191,7 +191,7 @@ pub struct GpuViewMut<'a>(pub(super) GpuView<'a>);
 impl GpuTensor {
     pub(super) fn new(gpu: &Gpu, op: &'static str, shape: Shape4) -> Result<Self> {
         let bytes = shape.checked_len(op, "tensor")? as u64 * 4;
-        Ok(GpuTensor { buffer: gpu.take_buffer(op, bytes, None)?, shape })
+        Ok(GpuTensor { buffer: gpu.take_buffer(op, bytes, false)?, shape })
     }
 
     pub(super) fn uploaded(gpu: &Gpu, op: &'static str, shape: Shape4, data: &[f32]) -> Result<Self> {
@@ -248,10 +248,6 @@ impl GpuTensor {
             return Err(Error::invalid("tensor", "data length", want, have));
         }
         Ok(GpuTensor { shape, ..self })
-    }
-
-    pub(super) fn buffer(&self) -> &Buffer {
-        &self.buffer
     }
 }
 

@@ -10,6 +10,7 @@
 //! zero. Kernels therefore look for NaN in the bits of a number where its fate matters (maxima, activations), and write
 //! their own exponentials; sums and products are left to the hardware, which all tested drivers let follow IEEE 754.
 
+//mod backend;
 mod buffer;
 mod context;
 mod parts;
@@ -18,6 +19,13 @@ mod recorder;
 mod wgsl;
 
 mod activation;
+mod add;
+mod concat;
+mod conv2d;
+mod conv_transpose2d;
+mod correlation;
+mod linear;
+mod pad;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,13 +34,22 @@ use std::time::Duration;
 
 pub use buffer::{GpuTensor, GpuView, GpuViewMut};
 pub use context::{AdapterInfo, AdapterKind, GpuOptions, adapters};
+pub use conv_transpose2d::GpuConvTranspose2d;
+pub use conv2d::GpuConv2d;
+pub use linear::GpuLinear;
 
 use crate::error::{Error, Result};
-use crate::tensor::{Shape4, Tensor};
+use crate::tensor::Tensor;
 use buffer::{Buffer, Pool};
 use context::Context;
 use pipeline::Pipelines;
 use recorder::{Dispatch, Recorder};
+
+/// The text of every shader, as specialised: a name and WGSL. For validators and the curious.
+pub fn shaders() -> Vec<(String, String)> {
+    let kernels = activation::kernels().chain(add::kernels()).chain(conv2d::kernels()).chain(pad::kernels());
+    kernels.map(|kernel| (kernel.to_string(), kernel.wgsl())).collect()
+}
 
 /// A device: cheap to copy, and to be shared by threads.
 ///
@@ -201,9 +218,14 @@ impl Gpu {
         self.recorder().dispatch(self, dispatch)
     }
 
-    /// A buffer with any contents, in no waiting command of the recording `not_in`.
-    fn take_buffer(&self, op: &'static str, bytes: u64, not_in: Option<u64>) -> Result<Buffer> {
-        let take = || self.0.pool.take(&self.0.context, op, bytes, not_in);
+    /// A buffer with any contents. One that is to be written by the host is in no command that waits: a write overtakes
+    /// them.
+    fn take_buffer(&self, op: &'static str, bytes: u64, for_host: bool) -> Result<Buffer> {
+        let take = || {
+            let recorder = self.recorder();
+            let not_in = for_host.then(|| recorder.number());
+            self.0.pool.take(&self.0.context, op, bytes, not_in)
+        };
         match take() {
             Err(Error::OutOfMemory { .. }) => {
                 // What lies idle may be what is missing; some of it is only free once the waiting commands have run.
@@ -221,9 +243,7 @@ impl Gpu {
         // The driver copies what is written, so a large upload goes in pieces.
         const PIECE: usize = 64 << 20;
         let context = &self.0.context;
-        // A write overtakes the commands that wait.
-        let recording = self.recorder().number();
-        let buffer = self.take_buffer(op, bytes.len() as u64, Some(recording))?;
+        let buffer = self.take_buffer(op, bytes.len() as u64, true)?;
         for (i, piece) in bytes.chunks(PIECE).enumerate() {
             context.guarded(op, piece.len() as u64, || {
                 context.queue.write_buffer(buffer.raw(), (i * PIECE) as u64, piece);
@@ -232,9 +252,13 @@ impl Gpu {
         Ok(buffer)
     }
 
-    fn download_view(&self, op: &'static str, x: GpuView<'_>) -> Result<Tensor> {
+    /// A contiguous copy of a view; waits for all that it depends on.
+    ///
+    /// # Errors
+    /// As [`crate::Backend::download`].
+    pub fn download_view(&self, x: GpuView<'_>) -> Result<Tensor> {
         let mut y = Tensor::zeros(x.shape())?;
-        self.recorder().download(self, op, x, y.data_mut())?;
+        self.recorder().download(self, "download", x, y.data_mut())?;
         Ok(y)
     }
 
@@ -243,32 +267,10 @@ impl Gpu {
         let context = &self.0.context;
         usize::try_from((context.max_binding.saturating_sub(context.alignment)) / 4).unwrap_or(usize::MAX)
     }
-
-    fn upload_tensor(&self, op: &'static str, shape: Shape4, data: &[f32]) -> Result<GpuTensor> {
-        GpuTensor::uploaded(self, op, shape, data)
-    }
 }
 
 impl fmt::Debug for Gpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gpu").field("adapter", &self.0.context.info).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::shape::Activation;
-    #[test]
-    fn relu() {
-        let gpu = Gpu::new().unwrap();
-        println!("{}", gpu.adapter());
-        let x = gpu.upload_tensor("x", Shape4::new(1, 1, 1, 3), &[1.0, -1.0, f32::NAN]).unwrap();
-        for f in Activation::ALL {
-            let mut y = GpuTensor::new(&gpu, "y", x.shape()).unwrap();
-            gpu.activation_into(x.view(), f, y.view_mut()).unwrap();
-            println!("{f:?} {:?}", gpu.download_view("y", y.view()).unwrap());
-        }
-        println!("{:?}", gpu.counted());
     }
 }

@@ -7,6 +7,7 @@ use super::Gpu;
 use super::buffer::GpuView;
 use super::recorder::Slice;
 use crate::error::{Error, Expected, Result};
+use crate::tensor::Shape4;
 
 /// Some images, and some channels of each.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +91,19 @@ fn cut(op: &'static str, limit: usize, views: &[GpuView<'_>]) -> Result<Vec<Part
 /// `0..len` in pieces of at most `most`.
 fn pieces(len: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
     (0..len).step_by(most).map(move |start| start..len.min(start + most))
+}
+
+/// Views of equal extents as planes of single elements, so that they can be cut anywhere; as one image, where nothing lies
+/// between the images of any.
+pub(super) fn elementwise<const N: usize>(views: [GpuView<'_>; N]) -> [GpuView<'_>; N] {
+    let views = match views.iter().all(|view| view.joined().is_some()) {
+        true => views.map(|view| view.joined().unwrap_or(view)),
+        false => views,
+    };
+    views.map(|view| {
+        let shape = Shape4::new(view.shape.n, view.shape.image_len(), 1, 1);
+        GpuView { shape, ..view }
+    })
 }
 
 impl<'a> GpuView<'a> {

@@ -38,12 +38,7 @@ impl<'a> Slice<'a> {
         let start_bytes = start as u64 * 4;
         let offset = start_bytes - start_bytes % gpu.context().alignment;
         let first = ((start_bytes - offset) / 4) as usize;
-        Slice { buffer, offset, size: ((first + len) as u64 * 4).max(4), first }
-    }
-
-    /// All of a buffer that holds `len` elements.
-    pub fn whole(gpu: &Gpu, buffer: &'a Buffer, len: usize) -> Self {
-        Slice::new(gpu, buffer, 0, len)
+        Slice { buffer, offset, size: ((first + len) as u64 * 4).max(16), first }
     }
 
     fn key(&self) -> (u64, u64, u64) {
@@ -115,8 +110,9 @@ impl Recorder {
             "{kernel}"
         );
         debug_assert!(params.len() as u64 * 4 <= PARAMS_BYTES);
-        check_slices(gpu, dispatch)?;
         let context = gpu.context();
+        context.alive(op)?;
+        check_slices(gpu, dispatch)?;
         let [x, y] = fold(op, workgroups, context.max_workgroups)?;
         let pipeline = gpu.pipelines().get(context, op, kernel)?;
         if self.params.len() as u64 >= MOST_DISPATCHES as u64 * PARAMS_BYTES {

@@ -1,7 +1,7 @@
 //! The shaders, and how one text becomes many kernels.
 //!
 //! A shader is the concatenation of files (WGSL takes declarations in any order) with constants declared in front: the
-//! activation, the tile. What WGSL cannot express, an inner loop unrolled over registers, is generated into its place.
+//! activation, the tile. Loops over registers, which WGSL cannot unroll, are written out when the text is made.
 
 use std::fmt::{self, Write};
 
@@ -34,7 +34,7 @@ macro_rules! shader {
 pub(super) use shader;
 
 /// Constants of a kernel at most.
-const MOST: usize = 6;
+const MOST: usize = 5;
 
 /// A shader with its constants: what one pipeline is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,37 +64,59 @@ impl Kernel {
             let _ = writeln!(text, "const {name}: u32 = {value}u;");
         }
         for source in self.shader.sources {
-            for line in source.lines() {
-                match line.trim().strip_prefix("//@ ") {
-                    Some(what) => self.generate(what, &mut text),
-                    None => text.push_str(line),
-                }
-                text.push('\n');
-            }
+            let lines: Vec<&str> = source.lines().collect();
+            self.expand(&lines, &[], &mut text);
         }
         text
     }
 
-    /// What stands for a line `//@ what`: loops over a register tile of `TILE_M` rows and `TILE_N / 4` vectors, unrolled,
-    /// because drivers keep arrays that are indexed by a variable in memory.
-    fn generate(&self, what: &str, text: &mut String) {
-        let (rows, vectors) = (self.constant("TILE_M"), self.constant("TILE_N") / 4);
-        for row in 0..rows {
-            for vector in 0..vectors {
-                let line = match what {
-                    "accumulators" => format!("var acc_{row}_{vector} = vec4<f32>(0.0);"),
-                    "products" => format!(
-                        "acc_{row}_{vector} = fma(vec4<f32>(a_{}.{}), b_{vector}, acc_{row}_{vector});",
-                        row / 4,
-                        ["x", "y", "z", "w"][(row % 4) as usize]
-                    ),
-                    "stores" => format!("store({row}u, {vector}u, acc_{row}_{vector});"),
-                    other => format!("// unknown: {other}"),
-                };
-                let _ = writeln!(text, "    {line}");
+    /// Appends lines, those between `//@ repeat i in NAME` and `//@ end` as many times as the constant NAME says (or
+    /// `NAME / 4`), `$i` being the count: loops over registers, unrolled, because drivers keep arrays that are indexed by a
+    /// variable in memory.
+    fn expand(&self, lines: &[&str], counts: &[(&str, u32)], text: &mut String) {
+        let mut at = 0;
+        while at < lines.len() {
+            let line = lines[at];
+            at += 1;
+            match line.trim().strip_prefix("//@ repeat ").and_then(|head| head.split_once(" in ")) {
+                None => {
+                    let counted = counts.iter().fold(line.to_owned(), |line, (name, count)| {
+                        line.replace(&format!("${name}"), &count.to_string())
+                    });
+                    text.push_str(&counted);
+                    text.push('\n');
+                }
+                Some((name, times)) => {
+                    let body = &lines[at..at + body_len(&lines[at..])];
+                    at += body.len() + 1;
+                    let times = match times.split_once(" / ") {
+                        Some((constant, by)) => self.constant(constant) / by.parse().unwrap_or(1),
+                        None => self.constant(times),
+                    };
+                    for count in 0..times {
+                        let counts: Vec<_> = counts.iter().copied().chain([(name, count)]).collect();
+                        self.expand(body, &counts, text);
+                    }
+                }
             }
         }
     }
+}
+
+/// The number of lines before the `//@ end` that ends the repetition they are in.
+fn body_len(lines: &[&str]) -> usize {
+    let mut depth = 1;
+    for (i, line) in lines.iter().enumerate() {
+        match line.trim() {
+            line if line.starts_with("//@ repeat ") => depth += 1,
+            "//@ end" => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return i;
+        }
+    }
+    lines.len()
 }
 
 impl fmt::Display for Kernel {
@@ -104,5 +126,21 @@ impl fmt::Display for Kernel {
             write!(f, " {name}={value}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repetitions_are_written_out() {
+        let sources: &[&str] =
+            &["a\n//@ repeat i in M / 4\nb$i\n//@ repeat j in N\nc$i$j\n//@ end\n//@ end\nd"];
+        let shader = Shader { name: "test", sources, reads: 0, writes: 0 };
+        let kernel = Kernel::new(shader, [("M", 8), ("N", 2)]);
+        let text = "const M: u32 = 8u;\nconst N: u32 = 2u;\na\nb0\nc00\nc01\nb1\nc10\nc11\nd\n";
+        assert_eq!(kernel.wgsl(), text);
+        assert_eq!(kernel.to_string(), "test M=8 N=2");
     }
 }

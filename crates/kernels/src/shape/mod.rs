@@ -35,3 +35,20 @@ pub(crate) fn at_least_one(op: &'static str, args: &[(&'static str, usize)]) -> 
         None => Ok(()),
     }
 }
+
+/// The lengths of weights and bias.
+pub(crate) fn check_weights(
+    op: &'static str,
+    weights: &[f32],
+    expected: usize,
+    bias: Option<&[f32]>,
+    outputs: usize,
+) -> Result<()> {
+    if weights.len() != expected {
+        return Err(Error::invalid(op, "weights length", expected, weights.len()));
+    }
+    match bias {
+        Some(bias) if bias.len() != outputs => Err(Error::invalid(op, "bias length", outputs, bias.len())),
+        _ => Ok(()),
+    }
+}

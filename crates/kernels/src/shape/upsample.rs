@@ -9,8 +9,9 @@ const OP: &str = "upsample";
 /// How a pixel between pixels gets its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UpsampleMode {
-    /// Output `i` copies input `floor(i * in / out)`, in exact arithmetic. (PyTorch rounds `in / out` to f32 first, and so
-    /// takes the neighbour at a few sizes, the first of them 2 to 82; at factors 2 and 3 it never does.)
+    /// Output `i` copies input `floor(i * (in / out))`, at most `in - 1`, quotient and product each rounded to f32 as
+    /// PyTorch rounds them. (At a few sizes that is the pixel before the one of exact arithmetic, 2 to 82 the first of
+    /// them; at factors up to 40 never.)
     Nearest,
     /// Output `i` lies at input `max((i + 1/2) * in / out - 1/2, 0)` or, with the corners aligned, at
     /// `i * (in - 1) / (out - 1)` (0 for a single output), between two neighbours in each direction.

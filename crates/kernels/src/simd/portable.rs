@@ -10,6 +10,9 @@ pub struct Portable;
 
 const LANES: usize = 8;
 
+/// Whether the target's own maximum and minimum give the second operand where one is NaN: `maxps` does, NEON does not.
+const MAX_GIVES_SECOND: bool = cfg!(target_arch = "x86_64");
+
 // SAFETY: no instruction beyond the build's own target features is used.
 unsafe impl Simd for Portable {
     type F32 = f32x8;
@@ -91,13 +94,12 @@ unsafe impl Simd for Portable {
 
     #[inline(always)]
     fn max(self, a: f32x8, b: f32x8) -> f32x8 {
-        // A select rather than `fast_max`, whose answer for NaN differs between targets.
-        a.simd_gt(b).bitselect(a, b)
+        if MAX_GIVES_SECOND { a.fast_max(b) } else { a.simd_gt(b).bitselect(a, b) }
     }
 
     #[inline(always)]
     fn min(self, a: f32x8, b: f32x8) -> f32x8 {
-        b.simd_gt(a).bitselect(a, b)
+        if MAX_GIVES_SECOND { a.fast_min(b) } else { b.simd_gt(a).bitselect(a, b) }
     }
 
     #[inline(always)]

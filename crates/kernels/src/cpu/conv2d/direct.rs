@@ -251,7 +251,7 @@ impl SimdOp for Band<'_> {
                         x_stride: plan.row_stride,
                         offsets: &plan.offsets,
                         weights: plan.weights.as_slice()[filter * depth..].as_ptr(),
-                        bias: &plan.bias[filter..filter + size],
+                        bias: plan.bias[filter..filter + size].as_ptr(),
                         activation: plan.activation,
                         out: out.add(filter * plane + first * width),
                         plane,
@@ -272,7 +272,7 @@ struct Lines<'a> {
     x_stride: usize,
     offsets: &'a [usize],
     weights: *const f32,
-    bias: &'a [f32],
+    bias: *const f32,
     activation: Activation,
     out: *mut f32,
     plane: usize,
@@ -283,7 +283,7 @@ struct Lines<'a> {
 impl Lines<'_> {
     /// # Safety
     /// For each row and offset, `width` f32 and a tile's vectors more are readable at `x + row * x_stride + offset`;
-    /// the weights are `[k][size]`; `rows * width` f32 can be written at `out + i * plane` for `i < size`.
+    /// the weights are `[k][size]`, the bias `[size]`; `rows * width` f32 can be written at `out + i * plane` for `i < size`.
     #[inline(always)]
     unsafe fn compute<S: Simd>(self, simd: S, size: usize) {
         match (size, vectors(S::ISA, size)) {
@@ -311,11 +311,11 @@ impl Lines<'_> {
         left: usize,
     ) {
         let mut c = [[simd.splat(0.0); V]; R];
-        for (sums, &bias) in c.iter_mut().zip(self.bias) {
-            *sums = [simd.splat(bias); V];
-        }
         // SAFETY: the caller's promise.
         unsafe {
+            for (i, sums) in c.iter_mut().enumerate() {
+                *sums = [simd.splat(*self.bias.add(i)); V];
+            }
             // Wrapping, as nothing is read, and nothing need be there, where no tap meets the input.
             let row_x = self.x.wrapping_add(row * self.x_stride + at);
             let mut w = self.weights;
@@ -333,14 +333,39 @@ impl Lines<'_> {
                 }
                 w = w.add(R);
             }
-            for (i, sums) in c.iter().enumerate() {
-                let out = self.out.add(i * self.plane + row * self.width + at);
-                for (v, &sum) in sums.iter().enumerate() {
-                    let y = apply(simd, self.activation, sum);
-                    if left >= V * S::LANES {
-                        simd.store(out.add(v * S::LANES), y);
+            // A choice per tile, not per vector: with the two usual ones no sum leaves its register.
+            let out = self.out.add(row * self.width + at);
+            match self.activation {
+                Activation::Identity => self.store(simd, out, left, c, |x| x),
+                Activation::Relu => self.store(simd, out, left, c, |x| apply(simd, Activation::Relu, x)),
+                f => self.store(simd, out, left, c, |x| apply(simd, f, x)),
+            }
+        }
+    }
+
+    /// `f` of `R` x `V` vectors to `out`, of each row the first `left` lanes.
+    ///
+    /// # Safety
+    /// They can be written at `out + i * plane` for `i < R`.
+    #[inline(always)]
+    unsafe fn store<S: Simd, const R: usize, const V: usize>(
+        &self,
+        simd: S,
+        out: *mut f32,
+        left: usize,
+        c: [[S::F32; V]; R],
+        f: impl Fn(S::F32) -> S::F32,
+    ) {
+        let whole = left >= V * S::LANES;
+        for (i, sums) in c.into_iter().enumerate() {
+            for (v, sum) in sums.into_iter().enumerate() {
+                // SAFETY: the caller's promise; a vector beyond `left` has no lanes to store.
+                unsafe {
+                    let p = out.add(i * self.plane).wrapping_add(v * S::LANES);
+                    if whole {
+                        simd.store(p, f(sum));
                     } else {
-                        simd.store_partial(out.add(v * S::LANES), left - v * S::LANES, y);
+                        simd.store_partial(p, left.saturating_sub(v * S::LANES), f(sum));
                     }
                 }
             }
@@ -361,11 +386,13 @@ impl<const R: usize, const V: usize> SimdOp for Tiles<'_, R, V> {
             let mut at = 0;
             // SAFETY: what `Lines::compute`'s caller promised; every tile lies within the row.
             unsafe {
-                while lines.width - at >= V * S::LANES {
+                // More than a vector is left: a whole tile, which takes no longer than a vector of few sums. The last one,
+                // of either kind, reaches back over pixels already done rather than be partial.
+                while lines.width >= V * S::LANES && lines.width - at > S::LANES {
+                    at = at.min(lines.width - V * S::LANES);
                     lines.tile::<S, R, V>(simd, row, at, V * S::LANES);
                     at += V * S::LANES;
                 }
-                // The rest by single vectors; the last one reaches back over pixels already done rather than be partial.
                 while at < lines.width {
                     if lines.width >= S::LANES {
                         at = at.min(lines.width - S::LANES);

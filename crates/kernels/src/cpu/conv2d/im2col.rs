@@ -4,7 +4,7 @@
 //! patches are gathered from the same padded copy as the implicit GEMM's.
 
 use crate::cpu::conv2d::patches::Patches;
-use crate::cpu::gemm::{Blocking, Epilogue, Output, Panels, Rows, Tile, TileResult, store_planes};
+use crate::cpu::gemm::{Blocking, Epilogue, Output, Panels, Rows, Stretch, Tile, store_planes};
 use crate::cpu::scratch::whole_lines;
 use crate::error::Result;
 use crate::shape::correlation::{Correlation, Placement};
@@ -148,13 +148,18 @@ unsafe impl Rows for Im2col {
     }
 
     #[inline(always)]
-    unsafe fn store<S: Simd>(&self, simd: S, out: Output, block: usize, tile: usize, result: TileResult) {
+    fn follows(&self, _: usize) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(&self, simd: S, out: Output, block: usize, tile: usize, result: Stretch) {
         let at = &self.placement;
         let group = self.group(block);
         let epilogue = &self.epilogues[group];
-        let (first, count) = self.pixels(block, tile);
+        let (first, count) = (self.pixels(block, tile).0, result.rows);
         let mut done = 0;
-        // A tile may cross from one image into the next.
+        // The pixels may cross from one image into the next.
         while done < count {
             let (image, pixel) = ((first + done) / self.pixels, (first + done) % self.pixels);
             let until = count.min(done + self.pixels - pixel);

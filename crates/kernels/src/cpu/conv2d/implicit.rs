@@ -2,7 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::cpu::conv2d::patches::Patches;
-use crate::cpu::gemm::{Epilogue, EvenParts, Output, Panels, Rows, Tile, TileResult, store_planes};
+use crate::cpu::gemm::{Epilogue, EvenParts, Output, Panels, Rows, Stretch, Tile, store_planes};
 use crate::error::Result;
 use crate::shape::correlation::{Correlation, Placement};
 use crate::simd::Simd;
@@ -74,7 +74,7 @@ impl ImplicitGemm {
 }
 
 // SAFETY: the copy holds what every offset reads from every output of the band; the outputs of a block are its own
-// rows, in the planes of its group, and those of a tile its own pixels.
+// rows, in the planes of its group, those of a tile its own pixels, and tiles follow each other within a row.
 unsafe impl Rows for ImplicitGemm {
     fn panels(&self) -> &[Panels] {
         &self.panels
@@ -123,17 +123,22 @@ unsafe impl Rows for ImplicitGemm {
     }
 
     #[inline(always)]
-    unsafe fn store<S: Simd>(&self, simd: S, out: Output, block: usize, tile: usize, result: TileResult) {
+    fn follows(&self, tile: usize) -> bool {
+        tile % self.row_tiles != 0
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(&self, simd: S, out: Output, block: usize, tile: usize, result: Stretch) {
         let at = &self.placement;
         let group = self.group(block);
         let epilogue = &self.epilogues[group];
         let row = self.band(block).0 + tile / self.row_tiles;
-        let (start, rows) = self.tiles_of_row.part(tile % self.row_tiles);
+        let (start, _) = self.tiles_of_row.part(tile % self.row_tiles);
         let first = group * epilogue.columns * at.plane + at.origin + row * at.row + start * at.column;
-        // SAFETY: pixels start..start + rows of an output row, in the planes of this group, of this image.
+        // SAFETY: pixels of one output row from `start` on, in the planes of this group, of this image.
         unsafe {
             let out = out.at(self.image(block), first);
-            store_planes(simd, epilogue, result, 0..rows, out, at.plane, at.column);
+            store_planes(simd, epilogue, result, 0..result.rows, out, at.plane, at.column);
         }
     }
 }

@@ -10,12 +10,12 @@ pub(crate) mod patches;
 mod pointwise;
 
 use crate::cpu::gemm::{Epilogue, Panels, Rows};
-use crate::cpu::plan::{Description, check_views, check_weights};
+use crate::cpu::plan::{Description, check_views};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::{Error, Result};
 use crate::shape::correlation::{Correlation, Placement};
-use crate::shape::{Activation, Conv2dAlgo, Conv2dParams, Conv2dShape};
+use crate::shape::{Activation, Conv2dAlgo, Conv2dParams, Conv2dShape, check_weights};
 use crate::tensor::{Tensor, TensorView, TensorViewMut, checked_product};
 use direct::Direct;
 use im2col::Im2col;

@@ -7,7 +7,7 @@
 //! 77% on AVX2).
 
 use crate::cpu::conv2d::OP;
-use crate::cpu::gemm::{Blocking, Epilogue, Output, Panels, Rows, Tile, TileResult, store_planes};
+use crate::cpu::gemm::{Blocking, Epilogue, Output, Panels, Rows, Stretch, Tile, store_planes};
 use crate::error::Result;
 use crate::shape::Conv2dShape;
 use crate::simd::{Isa, MAX_LANES, Simd};
@@ -130,14 +130,20 @@ unsafe impl Rows for Pointwise {
     }
 
     #[inline(always)]
-    unsafe fn store<S: Simd>(&self, simd: S, out: Output, block: usize, tile: usize, result: TileResult) {
+    fn follows(&self, _: usize) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    unsafe fn store<S: Simd>(&self, simd: S, out: Output, block: usize, tile: usize, result: Stretch) {
         let group = self.group(block);
         let epilogue = &self.epilogues[group];
-        let (first, count) = self.pixels(block, tile);
+        let (first, _) = self.pixels(block, tile);
         let start = group * epilogue.columns * self.pixels + first;
         // SAFETY: pixels of one image, in the planes of this group.
         unsafe {
-            store_planes(simd, epilogue, result, 0..count, out.at(self.image(block), start), self.pixels, 1)
+            let out = out.at(self.image(block), start);
+            store_planes(simd, epilogue, result, 0..result.rows, out, self.pixels, 1)
         };
     }
 }

@@ -10,7 +10,7 @@
 //!         for each slice of k             so that the panel's slice stays in L1 (AVX2) or L2
 //!             for each tile of the block  up to 14 rows
 //!                 accumulate              the microkernel: tile of C in registers
-//!         for each tile
+//!         for each stretch of tiles       some that lie side by side in the output
 //!             store                       bias, activation, and the order of the output: Rows::store
 //! ```
 //!
@@ -44,15 +44,19 @@ pub(crate) struct Tile {
     pub rows: usize,
 }
 
-/// A tile of C as the microkernel leaves it: `rows` rows of `vectors` vectors, no gaps.
+/// Tiles of C as the microkernel leaves them, one behind the other: `rows` rows of `vectors` vectors, no gaps.
 #[derive(Clone, Copy)]
-pub(crate) struct TileResult {
+pub(crate) struct Stretch {
     pub acc: *const f32,
     pub rows: usize,
     pub vectors: usize,
-    /// The first column of the tile.
+    /// The first column.
     pub column: usize,
 }
+
+/// The most rows that are stored as one, where tiles join: their sums, of two vectors each, take 4 KiB of L1 (AVX2) or
+/// 8 KiB (AVX-512). Transposed one tile at a time, 6 rows of 8 lanes would be stored in two pieces each.
+const STRETCH: usize = 64;
 
 /// Where a run writes: the images of the output, `batch_stride` apart.
 #[derive(Clone, Copy)]
@@ -89,7 +93,8 @@ impl Output {
 /// For an input and an output of the shapes that it was planned for:
 /// - [`Rows::load`] makes readable, from the pointer that it returns, every row of every [`Rows::tile`] of the block at
 ///   every one of [`Rows::offsets`], which are as many as the panels are deep;
-/// - [`Rows::store`] stays within the output, and no two (block, tile, column) share an element.
+/// - [`Rows::store`] stays within the output, and no two (block, tile, column) share an element;
+/// - no tile has more than [`STRETCH`] rows.
 pub(crate) unsafe trait Rows: Sync {
     /// The right matrices: one per group of a grouped convolution.
     fn panels(&self) -> &[Panels];
@@ -118,18 +123,36 @@ pub(crate) unsafe trait Rows: Sync {
     /// One of them.
     fn tile(&self, block: usize, tile: usize) -> Tile;
 
-    /// Writes a finished tile to the output.
+    /// Whether the first row of this tile follows the last of the tile before it in the output, so that [`Rows::store`]
+    /// can take both as one.
+    fn follows(&self, tile: usize) -> bool;
+
+    /// Writes finished tiles to the output: the one named and those that follow it, as far as there are rows.
     ///
     /// # Safety
-    /// `result` is this tile, and `out` has the planned shape.
-    unsafe fn store<S: Simd>(&self, simd: S, out: Output, block: usize, tile: usize, result: TileResult);
+    /// `result` is these tiles, and `out` has the planned shape.
+    unsafe fn store<S: Simd>(&self, simd: S, out: Output, block: usize, tile: usize, result: Stretch);
 
     /// f32 of scratch that each strand of [`Rows::run`] needs.
     fn strand_len(&self, isa: Isa) -> usize {
         let (tile_rows, vectors) = isa.tile();
         let depth = self.offsets().len();
-        let tiles = if slice(isa, depth) < depth { self.max_tiles() } else { 1 };
-        whole_lines(self.load_len()) + whole_lines(tiles * tile_rows * vectors * isa.lanes())
+        let rows = if slice(isa, depth) < depth { self.max_tiles() * tile_rows } else { STRETCH };
+        whole_lines(self.load_len()) + whole_lines(rows * vectors * isa.lanes())
+    }
+
+    /// The stretch that begins with this of the block's `tiles` tiles: the tile after its last, and its rows.
+    #[inline(always)]
+    fn stretch(&self, block: usize, tile: usize, tiles: usize) -> (usize, usize) {
+        let (mut end, mut rows) = (tile + 1, self.tile(block, tile).rows);
+        while end < tiles && self.follows(end) {
+            let more = self.tile(block, end).rows;
+            if rows + more > STRETCH {
+                break;
+            }
+            (end, rows) = (end + 1, rows + more);
+        }
+        (end, rows)
     }
 
     /// Computes all blocks, on as many threads as there are strands.
@@ -206,37 +229,40 @@ impl<R: Rows> SimdOp for Block<'_, R> {
         let a = rows.load(simd, x, block, load_area);
         let acc = acc_area.as_mut_ptr();
         let tiles = rows.tiles(block);
-        // With a single slice each tile is finished at once, and its sums never leave L1.
-        let together = if slice < depth { tiles } else { 1 };
+        // With a single slice each stretch is finished at once, and its sums never leave L1.
+        let sliced = slice < depth;
         for panel in which {
-            let vectors = panels.vectors(panel);
-            let tile_len = S::TILE.0 * vectors * S::LANES;
-            for first_tile in (0..tiles).step_by(together) {
-                let group = first_tile..(first_tile + together).min(tiles);
+            let (vectors, column) = (panels.vectors(panel), panels.column(panel));
+            let row_len = vectors * S::LANES;
+            let mut tile = 0;
+            while tile < tiles {
+                let end = if sliced { tiles } else { rows.stretch(block, tile, tiles).0 };
                 for k in (0..depth.max(1)).step_by(slice) {
                     let offsets = &rows.offsets()[k..(k + slice).min(depth)];
                     let part = kernel::Part { offsets, b: panels.at(panel, k), first: k == 0 };
-                    for t in group.clone() {
+                    let mut sums = acc;
+                    for t in tile..end {
                         let tile = rows.tile(block, t);
                         // SAFETY: `Rows` promises the tile's rows at every offset; the panel holds `vectors` vectors
-                        // per k; the scratch holds a largest tile for each tile of the group.
+                        // per k; the scratch holds the rows of a stretch or, where sliced, of the block.
                         unsafe {
-                            let acc = acc.add((t - first_tile) * tile_len);
                             // Wrapping, as nothing is read, and nothing need be there, where no tap meets the input.
                             let a = a.wrapping_add(tile.start);
-                            kernel::accumulate(simd, tile.rows, vectors, a, part, acc);
+                            kernel::accumulate(simd, tile.rows, vectors, a, part, sums);
+                            sums = sums.add(tile.rows * row_len);
                         }
                     }
                 }
-                for t in group {
-                    // SAFETY: as above; the tile was just computed.
+                let mut sums = acc;
+                while tile < end {
+                    let (next, count) = rows.stretch(block, tile, end);
+                    // SAFETY: as above; these tiles were just computed.
                     unsafe {
-                        let acc = acc.add((t - first_tile) * tile_len);
-                        let rows_of_tile = rows.tile(block, t).rows;
-                        let column = panels.column(panel);
-                        let result = TileResult { acc, rows: rows_of_tile, vectors, column };
-                        rows.store(simd, out, block, t, result);
+                        let result = Stretch { acc: sums, rows: count, vectors, column };
+                        rows.store(simd, out, block, tile, result);
+                        sums = sums.add(count * row_len);
                     }
+                    tile = next;
                 }
             }
         }

@@ -1,7 +1,7 @@
-//! From a finished tile to the output: bias, activation, and the order in memory.
+//! From finished tiles to the output: bias, activation, and the order in memory.
 
 use crate::cpu::activation::apply;
-use crate::cpu::gemm::TileResult;
+use crate::cpu::gemm::Stretch;
 use crate::cpu::scratch::Scratch;
 use crate::error::Result;
 use crate::shape::Activation;
@@ -37,12 +37,12 @@ impl Epilogue {
         (0..groups).map(|group| Epilogue::new(columns, part(group), activation)).collect()
     }
 
-    /// Row `i` of a tile, vector `v`, finished.
+    /// Row `i`, vector `v`, finished.
     ///
     /// # Safety
     /// `result` holds such a vector, and its column is one of this epilogue's.
     #[inline(always)]
-    unsafe fn finish<S: Simd>(&self, simd: S, result: &TileResult, i: usize, v: usize) -> S::F32 {
+    unsafe fn finish<S: Simd>(&self, simd: S, result: &Stretch, i: usize, v: usize) -> S::F32 {
         // SAFETY: the caller's promise; the bias is padded by two vectors.
         unsafe {
             let sum = simd.load(result.acc.add((i * result.vectors + v) * S::LANES));
@@ -52,40 +52,43 @@ impl Epilogue {
     }
 }
 
-/// Writes rows `range` of a tile as columns: element (row i, column j) goes to `out + j * plane + (i - range.start) *
-/// step`. So rows are pixels, columns are planes of an NCHW image.
+/// Writes rows `range` as columns: element (row i, column j) goes to `out + j * plane + (i - range.start) * step`. So
+/// rows are pixels, columns are planes of an NCHW image.
 ///
 /// # Safety
-/// Those elements can be written for every row of the range and every column of the epilogue, and `result` is a tile
-/// of no more than `LANES` rows.
+/// Those elements can be written for every row of the range and every column of the epilogue, and `result` has those
+/// rows.
 #[inline(always)]
 pub(crate) unsafe fn store_planes<S: Simd>(
     simd: S,
     epilogue: &Epilogue,
-    result: TileResult,
+    result: Stretch,
     range: std::ops::Range<usize>,
     out: *mut f32,
     plane: usize,
     step: usize,
 ) {
-    let rows = range.len();
     for v in 0..result.vectors {
-        let mut square = [simd.splat(0.0); MAX_LANES];
-        for (row, i) in square.iter_mut().zip(range.clone()) {
-            // SAFETY: i is a row of the tile.
-            *row = unsafe { epilogue.finish(simd, &result, i, v) };
-        }
-        simd.transpose(&mut square[..S::LANES]);
         let column = result.column + v * S::LANES;
-        for (j, pixels) in square.iter().enumerate().take(S::LANES.min(epilogue.columns - column)) {
-            // SAFETY: column + j < columns, and there are `rows` pixels: the caller's promise.
-            unsafe {
-                let p = out.add((column + j) * plane);
-                if step == 1 {
-                    simd.store_partial(p, rows, *pixels);
-                } else {
-                    for (i, x) in simd.to_lanes(*pixels).into_iter().enumerate().take(rows) {
-                        *p.add(i * step) = x;
+        let columns = S::LANES.min(epilogue.columns - column);
+        for first in range.clone().step_by(S::LANES) {
+            let rows = S::LANES.min(range.end - first);
+            let mut square = [simd.splat(0.0); MAX_LANES];
+            for (i, row) in square.iter_mut().enumerate().take(rows) {
+                // SAFETY: first + i is a row of the result.
+                *row = unsafe { epilogue.finish(simd, &result, first + i, v) };
+            }
+            simd.transpose(&mut square[..S::LANES]);
+            for (j, pixels) in square.iter().enumerate().take(columns) {
+                // SAFETY: column + j < columns of the epilogue, and there are `rows` pixels: the caller's promise.
+                unsafe {
+                    let p = out.add((column + j) * plane + (first - range.start) * step);
+                    if step == 1 {
+                        simd.store_up_to(p, rows, *pixels);
+                    } else {
+                        for (i, x) in simd.to_lanes(*pixels).into_iter().enumerate().take(rows) {
+                            *p.add(i * step) = x;
+                        }
                     }
                 }
             }
@@ -93,15 +96,15 @@ pub(crate) unsafe fn store_planes<S: Simd>(
     }
 }
 
-/// Writes a tile as rows: element (row i, column j) goes to `out + i * pitch + j`.
+/// Writes rows as rows: element (row i, column j) goes to `out + i * pitch + j`.
 ///
 /// # Safety
-/// Those elements can be written for every row of the tile and every column of the epilogue.
+/// Those elements can be written for every row of the result and every column of the epilogue.
 #[inline(always)]
 pub(crate) unsafe fn store_rows<S: Simd>(
     simd: S,
     epilogue: &Epilogue,
-    result: TileResult,
+    result: Stretch,
     out: *mut f32,
     pitch: usize,
 ) {
@@ -109,7 +112,7 @@ pub(crate) unsafe fn store_rows<S: Simd>(
         let column = result.column + v * S::LANES;
         let left = epilogue.columns - column;
         for i in 0..result.rows {
-            // SAFETY: column < columns, of which `left` are left; i is a row of the tile.
+            // SAFETY: column < columns, of which `left` are left; i is a row of the result.
             unsafe {
                 let values = epilogue.finish(simd, &result, i, v);
                 simd.store_partial(out.add(i * pitch + column), left, values);

@@ -1,0 +1,253 @@
+//! Convolution: the method for each shape, and plans.
+
+use super::Gpu;
+use super::buffer::{GpuView, GpuViewMut};
+use super::context::AdapterKind;
+use super::correlation::{Engine, Method, Spec};
+use super::wgsl::Kernel;
+use crate::backend::expect_shape;
+use crate::error::{Error, Result};
+use crate::shape::correlation::{Correlation, Placement};
+use crate::shape::{Activation, Conv2dAlgo, Conv2dShape, check_weights};
+
+const OP: &str = "conv2d";
+
+/// A convolution on a GPU: the method chosen, the weights packed and uploaded.
+pub struct GpuConv2d {
+    shape: Conv2dShape,
+    algo: Conv2dAlgo,
+    method: Method,
+    why: &'static str,
+    engine: Engine,
+}
+
+impl GpuConv2d {
+    /// The convolution's shape.
+    pub fn shape(&self) -> &Conv2dShape {
+        &self.shape
+    }
+
+    /// The algorithm chosen.
+    pub fn algo(&self) -> Conv2dAlgo {
+        self.algo
+    }
+
+    /// What was chosen and why: `conv2d/algorithm/wgsl/tile: reason`, the tile being the outputs x pixels that an
+    /// invocation sums in registers.
+    pub fn describe(&self) -> String {
+        let [outputs, pixels] = self.method.tile();
+        format!("{OP}/{}/wgsl/{outputs}x{pixels}: {}", self.algo, self.why)
+    }
+}
+
+impl Gpu {
+    /// Whether this GPU has the algorithm and it computes this convolution.
+    pub fn supports(&self, algo: Conv2dAlgo, shape: &Conv2dShape) -> bool {
+        algo.supports(shape)
+            && match algo {
+                Conv2dAlgo::Depthwise | Conv2dAlgo::Direct => true,
+                // Shared memory is brought in for all channels of an image at once.
+                Conv2dAlgo::ImplicitGemm | Conv2dAlgo::Pointwise => {
+                    self.reaches_image(shape) && self.adapter().workgroup_size >= 256
+                }
+                Conv2dAlgo::Im2col => false,
+            }
+    }
+
+    fn reaches_image(&self, shape: &Conv2dShape) -> bool {
+        shape.input().image_len().max(shape.output().image_len()) <= self.reach()
+    }
+
+    pub(super) fn plan_conv2d(
+        &self,
+        shape: Conv2dShape,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+        activation: Activation,
+        algo: Option<Conv2dAlgo>,
+    ) -> Result<GpuConv2d> {
+        let (algo, why) = match algo {
+            None => self.choose(&shape),
+            Some(algo) if self.supports(algo, &shape) => (algo, "asked for by name"),
+            Some(algo) => {
+                let expected = "one that supports this shape on a GPU";
+                return Err(Error::invalid(OP, "algorithm", expected, algo.name()));
+            }
+        };
+        let outputs = shape.weights().n;
+        let pixels = shape.output().n * shape.output().plane_len();
+        let method = match algo {
+            Conv2dAlgo::Depthwise => DEPTHWISE,
+            Conv2dAlgo::Direct => direct(self.adapter().kind, outputs / shape.params().groups, pixels),
+            _ => gemm(outputs, pixels),
+        };
+        let engine = self.conv2d_engine(&shape, weights, bias, activation, method)?;
+        Ok(GpuConv2d { shape, algo, method, why, engine })
+    }
+
+    fn conv2d_engine(
+        &self,
+        shape: &Conv2dShape,
+        weights: &[f32],
+        bias: Option<&[f32]>,
+        activation: Activation,
+        method: Method,
+    ) -> Result<Engine> {
+        let w = shape.weights();
+        check_weights(OP, weights, w.checked_len(OP, "weights")?, bias, w.n)?;
+        activation.validate()?;
+        let groups = shape.params().groups;
+        let (outputs, kernel) = (w.n / groups, w.h * w.w);
+        let spec = Spec { op: OP, groups, outputs, bias, activation, method };
+        let (correlation, placement) = (Correlation::conv2d(shape), Placement::conv2d(shape));
+        Engine::new(self, spec, &correlation, placement, |group, output, channel, tap| {
+            weights[((group * outputs + output) * w.c + channel) * kernel + tap]
+        })
+    }
+
+    pub(super) fn conv2d_into(&self, plan: &GpuConv2d, x: GpuView<'_>, y: GpuViewMut<'_>) -> Result<()> {
+        expect_shape(OP, "input shape", plan.shape.input(), x.shape)?;
+        expect_shape(OP, "output shape", plan.shape.output(), y.shape())?;
+        plan.engine.run(self, x, y.0)
+    }
+
+    /// The first row of the table that fits.
+    fn choose(&self, shape: &Conv2dShape) -> (Conv2dAlgo, &'static str) {
+        let kind = self.adapter().kind;
+        let row = TABLE.iter().find(|row| self.supports(row.algo, shape) && (row.fits)(kind, shape));
+        row.map_or((Conv2dAlgo::Direct, "computes every convolution"), |row| (row.algo, row.why))
+    }
+}
+
+struct Row {
+    algo: Conv2dAlgo,
+    fits: fn(AdapterKind, &Conv2dShape) -> bool,
+    why: &'static str,
+}
+
+/// Add an algorithm here, above those that it beats on the shapes that it fits.
+const TABLE: &[Row] = &[
+    Row {
+        algo: Conv2dAlgo::Depthwise,
+        fits: |_, shape| shape.params().groups > 1,
+        why: "one input channel per group: no sum over channels for a matrix product",
+    },
+    Row {
+        algo: Conv2dAlgo::Direct,
+        fits: |kind, _| kind == AdapterKind::Cpu,
+        why: "a software driver: shared memory is as slow as any other, so that only registers help",
+    },
+    Row {
+        algo: Conv2dAlgo::Direct,
+        fits: |_, shape| shape.weights().c <= 4 || shape.weights().n / shape.params().groups < 16,
+        why: "few input or output channels: a block of a matrix product would stay half empty",
+    },
+    Row {
+        algo: Conv2dAlgo::Pointwise,
+        fits: |_, _| true,
+        why: "1x1, stride 1, no padding: the pixels as they lie are the columns of a matrix product",
+    },
+    Row {
+        algo: Conv2dAlgo::ImplicitGemm,
+        fits: |_, _| true,
+        why: "enough channels for a matrix product over patches that are never unfolded",
+    },
+];
+
+/// The tile of the direct method.
+///
+/// A software driver reads memory one lane at a time, about 200 cycles for a vector: of the tiles from 4x1 to 32x8, 16x8 was
+/// the fastest (2.1 GFLOP/s on two cores, against 0.4 for 4x1). A GPU hides latency by many invocations with few registers.
+pub(super) fn direct(kind: AdapterKind, outputs: usize, pixels: usize) -> Method {
+    let [outputs, pixels] = match (kind, outputs, pixels) {
+        (AdapterKind::Cpu, ..=4, _) => [4, 4],
+        (AdapterKind::Cpu, _, ..=255) => [16, 1],
+        (AdapterKind::Cpu, ..) => [16, 8],
+        (_, ..=4, _) => [4, 2],
+        _ => [8, 2],
+    };
+    Method::Direct { outputs, pixels }
+}
+
+/// Four pixels share what an invocation reads of weights and taps.
+const DEPTHWISE: Method = Method::Depthwise { pixels: 4 };
+
+/// Every tile that [`direct`] gives.
+const DIRECT_TILES: [[usize; 2]; 5] = [[4, 4], [16, 1], [16, 8], [4, 2], [8, 2]];
+
+/// Blocks of a matrix product, the largest first: 128x128, 64x64 and 32x32.
+const GEMM_BLOCKS: [Method; 3] = [
+    Method::Gemm { tile: [8, 8], grid: [16, 16] },
+    Method::Gemm { tile: [4, 4], grid: [16, 16] },
+    Method::Gemm { tile: [4, 4], grid: [8, 8] },
+];
+
+/// The largest block of which there are enough to keep a hundred processors busy.
+pub(super) fn gemm(outputs: usize, pixels: usize) -> Method {
+    let [large, medium, small] = GEMM_BLOCKS;
+    let blocks = |size: usize| outputs.div_ceil(size) * pixels.div_ceil(size);
+    match outputs {
+        65.. if blocks(128) >= 100 => large,
+        33.. if blocks(64) >= 100 => medium,
+        _ => small,
+    }
+}
+
+/// Every method that a plan may choose.
+fn methods() -> impl Iterator<Item = Method> {
+    let direct = DIRECT_TILES.into_iter().map(|[outputs, pixels]| Method::Direct { outputs, pixels });
+    direct.chain(GEMM_BLOCKS).chain([DEPTHWISE])
+}
+
+/// Every kernel of this file.
+pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
+    methods().flat_map(|method| {
+        let gemm = matches!(method, Method::Gemm { .. });
+        let loaders = if gemm { &[false, true][..] } else { &[false] };
+        let of = move |f: Activation| loaders.iter().map(move |&pointwise| method.kernel(f, pointwise));
+        Activation::ALL.into_iter().flat_map(of)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{GpuOptions, GpuTensor};
+    use super::*;
+    use crate::Cpu;
+    use crate::shape::Conv2dParams;
+    use crate::tensor::{Shape4, Tensor};
+
+    /// Shapes choose few of the tiles; here all of them compute the same convolutions.
+    #[test]
+    fn every_method_computes_the_same() -> Result<()> {
+        let gpu = match GpuOptions::default().open() {
+            Err(Error::NoAdapter) if std::env::var_os("TILEWISE_REQUIRE_GPU").is_none() => {
+                eprintln!("SKIPPED, as there is no GPU: every_method_computes_the_same");
+                return Ok(());
+            }
+            gpu => gpu?,
+        };
+        let dense = Conv2dParams::default().padding(1).stride(2).dilation(2);
+        let cases = [(3, [3, 3], dense), (24, [1, 1], Conv2dParams::default()), (6, [3, 2], dense.groups(6))];
+        for (channels, kernel, params) in cases {
+            let shape = Conv2dShape::new(Shape4::new(3, channels, 18, 22), 132, kernel, params)?;
+            let numbers = |shape: Shape4| {
+                Tensor::from_fn(shape, |[n, c, h, w]| ((5 * n + 3 * c + 7 * h + 11 * w) % 13) as f32 - 6.0)
+            };
+            let (x, w) = (numbers(shape.input())?, numbers(shape.weights())?);
+            let bias: Vec<f32> = (0..132).map(|i| (i % 5) as f32).collect();
+            let want = Cpu::new()?.conv2d(&x, &w, Some(&bias), params)?;
+            let x = GpuTensor::uploaded(&gpu, OP, x.shape(), x.data())?;
+            let fits = |m: &Method| shape.weights().c == 1 || !matches!(m, Method::Depthwise { .. });
+            for method in methods().filter(fits) {
+                let identity = Activation::Identity;
+                let engine = gpu.conv2d_engine(&shape, w.data(), Some(&bias), identity, method)?;
+                let garbage = vec![f32::NAN; want.data().len()];
+                let y = GpuTensor::uploaded(&gpu, OP, shape.output(), &garbage)?;
+                engine.run(&gpu, x.view(), y.view())?;
+                assert!(gpu.download_view(y.view())? == want, "{method:?} of {shape:?}");
+            }
+        }
+        Ok(())
+    }
+}

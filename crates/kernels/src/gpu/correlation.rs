@@ -1,0 +1,380 @@
+//! A [`Correlation`] on the GPU: what convolution, each phase of a transposed convolution, and a fully connected layer have in
+//! common.
+//!
+//! Weights are packed and uploaded once, `[group][tap][channel][output]`, the outputs padded to whole tiles.
+
+use std::ops::Range;
+
+use super::Gpu;
+use super::activation::code;
+use super::buffer::{Buffer, GpuView, words};
+use super::recorder::{Dispatch, Slice, WORKGROUP};
+use super::wgsl::{Kernel, Shader, shader};
+use crate::error::{Error, Expected, Result};
+use crate::shape::Activation;
+use crate::shape::correlation::{Correlation, Placement};
+use crate::tensor::checked_product;
+
+const DIRECT: Shader = shader!("conv2d_direct", 4, 1, "conv2d_params", "index", "epilogue", "math");
+const DEPTHWISE: Shader = shader!("conv2d_depthwise", 4, 1, "conv2d_params", "index", "epilogue", "math");
+const GATHER: Shader =
+    shader!("conv2d_gemm", 4, 1, "conv2d_gather", "conv2d_params", "index", "epilogue", "math");
+const POINTWISE: Shader =
+    shader!("conv2d_gemm", 4, 1, "conv2d_pointwise", "conv2d_params", "index", "epilogue", "math");
+
+/// How a correlation is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Method {
+    /// An invocation computes so many pixels of one output; for one input channel in a group.
+    Depthwise { pixels: usize },
+    /// An invocation holds a tile of so many outputs x pixels.
+    Direct { outputs: usize, pixels: usize },
+    /// A workgroup of `grid` invocations, each with a tile of `tile` outputs x pixels, shares what it reads.
+    Gemm { tile: [usize; 2], grid: [usize; 2] },
+}
+
+impl Method {
+    /// Outputs of a workgroup; weights are padded to a multiple of it.
+    fn outputs(self) -> usize {
+        match self {
+            Method::Depthwise { .. } => 1,
+            Method::Direct { outputs, .. } => outputs,
+            Method::Gemm { tile, grid } => tile[0] * grid[0],
+        }
+    }
+
+    /// Pixels of a workgroup.
+    fn pixels(self) -> usize {
+        match self {
+            Method::Depthwise { pixels } | Method::Direct { pixels, .. } => WORKGROUP * pixels,
+            Method::Gemm { tile, grid } => tile[1] * grid[1],
+        }
+    }
+
+    /// Weights that the shader reads at once.
+    fn vector(self) -> usize {
+        if matches!(self, Method::Depthwise { .. }) { 1 } else { 4 }
+    }
+
+    /// The register tile: outputs x pixels.
+    pub fn tile(self) -> [usize; 2] {
+        match self {
+            Method::Depthwise { pixels } => [1, pixels],
+            Method::Direct { outputs, pixels } => [outputs, pixels],
+            Method::Gemm { tile, .. } => tile,
+        }
+    }
+
+    /// The kernel; `pointwise` where pixels are products' rows of aligned vectors.
+    pub fn kernel(self, activation: Activation, pointwise: bool) -> Kernel {
+        let [outputs, pixels] = self.tile().map(|size| size as u32);
+        let activation = ("ACTIVATION", code(activation).0);
+        match self {
+            Method::Depthwise { .. } => Kernel::new(DEPTHWISE, [activation, ("TILE_N", pixels)]),
+            Method::Direct { .. } => {
+                Kernel::new(DIRECT, [activation, ("TILE_M", outputs), ("TILE_N", pixels)])
+            }
+            Method::Gemm { grid, .. } => {
+                let [grid_m, grid_n] = grid.map(|size| size as u32);
+                let shader = if pointwise { POINTWISE } else { GATHER };
+                let tile = [("TILE_M", outputs), ("TILE_N", pixels), ("GRID_M", grid_m), ("GRID_N", grid_n)];
+                Kernel::new(shader, [activation, tile[0], tile[1], tile[2], tile[3]])
+            }
+        }
+    }
+}
+
+/// Packed weights of a range of groups, and of a range of the outputs of each.
+struct Section {
+    groups: Range<usize>,
+    outputs: Range<usize>,
+    /// `[group][tap][channel][output]`, outputs padded.
+    weights: Buffer,
+    weights_len: usize,
+    /// `[group][output]`, outputs padded.
+    bias: Buffer,
+    bias_len: usize,
+}
+
+/// What is asked for, beside the geometry.
+#[derive(Clone, Copy)]
+pub(super) struct Spec<'a> {
+    pub op: &'static str,
+    pub groups: usize,
+    /// Output channels of a group.
+    pub outputs: usize,
+    /// One per output channel.
+    pub bias: Option<&'a [f32]>,
+    pub activation: Activation,
+    pub method: Method,
+}
+
+/// A correlation, its weights packed and uploaded.
+pub(super) struct Engine {
+    op: &'static str,
+    method: Method,
+    activation: Activation,
+    correlation: Correlation,
+    placement: Placement,
+    outputs: usize,
+    /// [`Engine::taps`].
+    taps: Buffer,
+    taps_len: usize,
+    sections: Vec<Section>,
+}
+
+impl Engine {
+    /// `weight(group, output, channel, tap of the kernel)`.
+    pub fn new(
+        gpu: &Gpu,
+        spec: Spec<'_>,
+        correlation: &Correlation,
+        placement: Placement,
+        weight: impl Fn(usize, usize, usize, usize) -> f32,
+    ) -> Result<Self> {
+        let Spec { op, groups, outputs, bias, activation, method } = spec;
+        let taps = Self::taps(op, correlation, method)?;
+        let tile = method.outputs();
+        let depth = checked_product(op, "products", &[correlation.taps.len(), correlation.channels])?;
+        // As many groups and outputs as one dispatch can reach.
+        let per_tile = checked_product(op, "packed weights", &[depth.max(1), tile])?;
+        let tiles = gpu.reach() / per_tile;
+        if tiles == 0 {
+            let (limit, got) = (gpu.reach() / tile, depth);
+            return Err(Error::invalid(op, "products in a sum on this GPU", Expected::AtMost(limit), got));
+        }
+        debug_assert!(
+            !matches!(method, Method::Gemm { grid, .. } if grid[0] * grid[1] % (method.pixels() / 4) != 0)
+        );
+        let of_group = outputs.div_ceil(tile);
+        let (groups_each, outputs_each) =
+            if tiles >= of_group { (tiles / of_group, outputs) } else { (1, tiles * tile) };
+        let mut sections = Vec::new();
+        for first_group in (0..groups).step_by(groups_each) {
+            let groups = first_group..groups.min(first_group + groups_each);
+            for first in (0..outputs).step_by(outputs_each) {
+                let range = first..outputs.min(first + outputs_each);
+                let padded = range.len().next_multiple_of(tile);
+                let len = checked_product(op, "packed weights", &[groups.len(), depth, padded])?;
+                let mut packed = crate::tensor::try_zeroed(op, len)?;
+                let mut rows = packed.chunks_exact_mut(padded);
+                for group in groups.clone() {
+                    for tap in &correlation.taps {
+                        for (channel, row) in (0..correlation.channels).zip(&mut rows) {
+                            for (value, output) in row.iter_mut().zip(range.clone()) {
+                                *value = weight(group, output, channel, tap.index);
+                            }
+                        }
+                    }
+                }
+                let mut biases = crate::tensor::try_zeroed(op, groups.len() * padded)?;
+                if let Some(bias) = bias {
+                    for (group, row) in groups.clone().zip(biases.chunks_exact_mut(padded)) {
+                        let from = group * outputs;
+                        row[..range.len()].copy_from_slice(&bias[from + range.start..from + range.end]);
+                    }
+                }
+                sections.push(Section {
+                    groups: groups.clone(),
+                    outputs: range,
+                    weights_len: packed.len(),
+                    weights: gpu.upload_bytes(op, bytemuck::cast_slice(&packed))?,
+                    bias_len: biases.len(),
+                    bias: gpu.upload_bytes(op, bytemuck::cast_slice(&biases))?,
+                });
+            }
+        }
+        let taps_len = taps.len() * 4;
+        let taps = gpu.upload_bytes(op, bytemuck::cast_slice(&taps))?;
+        let correlation = correlation.clone();
+        Ok(Engine { op, method, activation, correlation, placement, outputs, taps, taps_len, sections })
+    }
+
+    /// Where each tap reads: elements from the pixel, rows, columns, and nothing; for a GEMM, where each product does.
+    fn taps(op: &'static str, correlation: &Correlation, method: Method) -> Result<Vec<[i32; 4]>> {
+        let [height, width] = correlation.input;
+        let word = |value: isize| {
+            i32::try_from(value).map_err(|_| {
+                let most = Expected::AtMost(i32::MAX as usize);
+                Error::invalid(op, "elements between two taps on this GPU", most, value.unsigned_abs())
+            })
+        };
+        let channels = if let Method::Gemm { .. } = method { correlation.channels } else { 1 };
+        let entry = |channel: usize, at: [isize; 2]| {
+            let offset = at[0].saturating_mul(width as isize).saturating_add(at[1]);
+            let offset = offset.saturating_add((channel * height * width) as isize);
+            Ok([word(offset)?, word(at[0])?, word(at[1])?, 0])
+        };
+        let taps = correlation.taps.iter();
+        taps.flat_map(|tap| (0..channels).map(move |channel| entry(channel, tap.at))).collect()
+    }
+
+    /// Whether pixels are the products' rows as they lie, in aligned vectors of four.
+    fn is_pointwise(&self, from: &Slice<'_>, x: GpuView<'_>) -> bool {
+        let Correlation { input, output, step, ref taps, .. } = self.correlation;
+        let as_they_lie = step == [1, 1] && input == output && taps.len() == 1 && taps[0].at == [0, 0];
+        as_they_lie && [x.shape.plane_len(), x.batch_stride, from.first].iter().all(|n| n % 4 == 0)
+    }
+
+    /// Queues `y = activation(correlation(x) + bias)`, for views of the planned shapes.
+    pub fn run(&self, gpu: &Gpu, x: GpuView<'_>, y: GpuView<'_>) -> Result<()> {
+        for section in &self.sections {
+            for part in self.parts(gpu, section, x, y)? {
+                self.dispatch(gpu, section, &part, x, y)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts what one dispatch cannot reach: into images or, where one is too large, into single groups with some of their
+    /// channels and some of their outputs.
+    fn parts(&self, gpu: &Gpu, section: &Section, x: GpuView<'_>, y: GpuView<'_>) -> Result<Vec<Part>> {
+        let (images, reach) = (x.shape.n, gpu.reach());
+        let within =
+            |view: GpuView<'_>, channels: usize| match reach.checked_sub(channels * view.shape.plane_len()) {
+                None => 0,
+                Some(left) => 1 + left / view.batch_stride.max(1),
+            };
+        // Indices are signed.
+        let within = |view, channels| within(view, channels).min(images);
+        let channels = self.correlation.channels;
+        let together =
+            within(x, section.groups.len() * channels).min(within(y, section.groups.len() * self.outputs));
+        if together > 0 || images == 0 {
+            let part = |first: usize| Part {
+                images: first..images.min(first + together),
+                groups: section.groups.clone(),
+                channels: 0..channels,
+                outputs: section.outputs.clone(),
+            };
+            return Ok((0..images).step_by(together.max(1)).map(part).collect());
+        }
+        let pieces = |arg, len: usize, plane: usize, multiple: usize| {
+            let most = reach / plane.max(1) / multiple * multiple;
+            if most == 0 {
+                let limit = Expected::AtMost(reach / multiple);
+                return Err(Error::invalid(self.op, arg, limit, plane));
+            }
+            // Of no channels there is one piece, too: outputs that no tap reaches are written.
+            Ok((0..len.max(1)).step_by(most).map(move |first| first..len.min(first + most)))
+        };
+        let tile = self.method.outputs();
+        let plane = y.shape.plane_len();
+        let outputs = pieces("elements of an output plane on this GPU", section.outputs.len(), plane, tile)?;
+        let channels = pieces("elements of a plane on this GPU", channels, x.shape.plane_len(), 1)?;
+        let first = section.outputs.start;
+        let mut parts = Vec::new();
+        for image in 0..images {
+            for group in section.groups.clone() {
+                for outputs in outputs.clone() {
+                    for channels in channels.clone() {
+                        parts.push(Part {
+                            images: image..image + 1,
+                            groups: group..group + 1,
+                            channels,
+                            outputs: first + outputs.start..first + outputs.end,
+                        });
+                    }
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    fn dispatch(
+        &self,
+        gpu: &Gpu,
+        section: &Section,
+        part: &Part,
+        x: GpuView<'_>,
+        y: GpuView<'_>,
+    ) -> Result<()> {
+        let Correlation { channels: depth, input, output, step, ref taps } = self.correlation;
+        let tile = self.method.outputs();
+        let (x_plane, y_plane) = (x.shape.plane_len(), y.shape.plane_len());
+        let slice = |view: GpuView<'_>, first_channel: usize, channels: usize| {
+            let images = part.images.len() - 1;
+            let start = view.start + part.images.start * view.batch_stride;
+            let plane = view.shape.plane_len();
+            (start + first_channel * plane, images * view.batch_stride + channels * plane)
+        };
+        let groups = part.groups.len();
+        let (x_start, x_len) = slice(
+            x,
+            part.groups.start * depth + part.channels.start,
+            (groups - 1) * depth + part.channels.len(),
+        );
+        let (y_start, y_len) = slice(
+            y,
+            part.groups.start * self.outputs + part.outputs.start,
+            (groups - 1) * self.outputs + part.outputs.len(),
+        );
+        let from = Slice::new(gpu, x.buffer, x_start, x_len);
+        let to = Slice::new(gpu, y.buffer, y_start, y_len);
+        let plane = output[0] * output[1];
+        let pixels = part.images.len() * plane;
+        let pixel_blocks = pixels.div_ceil(self.method.pixels());
+        let output_blocks = part.outputs.len().div_ceil(tile);
+        let padded = section.outputs.len().next_multiple_of(tile);
+        let ends = usize::from(part.channels.start == 0) + 2 * usize::from(part.channels.end == depth);
+        let sizes = words(
+            self.op,
+            [
+                pixel_blocks,
+                output_blocks,
+                groups,
+                pixels,
+                plane,
+                output[1],
+                step[0],
+                step[1],
+                input[0],
+                input[1],
+                taps.len(),
+                depth,
+                part.channels.start,
+                part.channels.len(),
+                part.outputs.len(),
+                padded / self.method.vector(),
+                part.groups.start - section.groups.start,
+                (part.outputs.start - section.outputs.start) / tile,
+                from.first,
+                x.batch_stride,
+                depth * x_plane,
+                to.first + self.placement.origin,
+                y.batch_stride,
+                self.outputs * y_plane,
+                y_plane,
+                self.placement.row,
+                self.placement.column,
+                ends,
+            ],
+        )?;
+        let mut params = [0; 29];
+        params[..28].copy_from_slice(&sizes);
+        params[28] = code(self.activation).1.to_bits();
+        gpu.dispatch(&Dispatch {
+            op: self.op,
+            kernel: self.method.kernel(self.activation, self.is_pointwise(&from, x)),
+            params: &params,
+            reads: &[
+                Slice::new(gpu, &self.taps, 0, self.taps_len),
+                Slice::new(gpu, &section.weights, 0, section.weights_len),
+                Slice::new(gpu, &section.bias, 0, section.bias_len),
+                from,
+            ],
+            writes: &[to],
+            workgroups: checked_product(self.op, "workgroups", &[pixel_blocks, output_blocks, groups])?,
+        })
+    }
+}
+
+/// What one dispatch computes.
+struct Part {
+    images: Range<usize>,
+    groups: Range<usize>,
+    /// Input channels of each group.
+    channels: Range<usize>,
+    /// Output channels of each group.
+    outputs: Range<usize>,
+}

@@ -1,0 +1,85 @@
+//! Padding with a value, and cropping: one shader, which moves a plane by some rows and columns.
+
+use super::Gpu;
+use super::buffer::{GpuView, GpuViewMut, words};
+use super::parts::by_channel;
+use super::recorder::{Dispatch, WORKGROUP};
+use super::wgsl::{Kernel, Shader, shader};
+use crate::backend::expect_shape;
+use crate::error::Result;
+use crate::shape::{CropShape, PadShape, Padding};
+
+const SHADER: Shader = shader!("pad", 1, 1, "index");
+
+/// Every kernel of this file.
+pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
+    [Kernel::new(SHADER, [])].into_iter()
+}
+
+impl Gpu {
+    pub(super) fn pad_into(
+        &self,
+        x: GpuView<'_>,
+        padding: Padding,
+        value: f32,
+        y: GpuViewMut<'_>,
+    ) -> Result<()> {
+        let shape = PadShape::new(x.shape, padding)?;
+        expect_shape("pad", "output shape", shape.output(), y.shape())?;
+        self.shifted("pad", x, [padding.top, padding.left], [0, 0], value, y)
+    }
+
+    pub(super) fn crop_into(&self, x: GpuView<'_>, margins: Padding, y: GpuViewMut<'_>) -> Result<()> {
+        let shape = CropShape::new(x.shape, margins)?;
+        expect_shape("crop", "output shape", shape.output(), y.shape())?;
+        self.shifted("crop", x, [0, 0], [margins.top, margins.left], 0.0, y)
+    }
+
+    /// Each plane moved down and to the right by `forward`, up and to the left by `back`.
+    fn shifted(
+        &self,
+        op: &'static str,
+        x: GpuView<'_>,
+        forward: [usize; 2],
+        back: [usize; 2],
+        value: f32,
+        y: GpuViewMut<'_>,
+    ) -> Result<()> {
+        let (input, output) = (x.shape, y.shape());
+        for part in by_channel(self, op, &[x, y.0])? {
+            let (from, to) = (x.part(self, &part), y.0.part(self, &part));
+            let count = part.images.len() * part.channels.len() * output.plane_len();
+            let sizes = words(
+                op,
+                [
+                    count,
+                    part.channels.len(),
+                    output.h,
+                    output.w,
+                    input.h,
+                    input.w,
+                    forward[0],
+                    forward[1],
+                    back[0],
+                    back[1],
+                    from.first,
+                    x.batch_stride,
+                    to.first,
+                    y.0.batch_stride,
+                ],
+            )?;
+            let mut params = [0; 15];
+            params[..14].copy_from_slice(&sizes);
+            params[14] = value.to_bits();
+            self.dispatch(&Dispatch {
+                op,
+                kernel: Kernel::new(SHADER, []),
+                params: &params,
+                reads: &[from],
+                writes: &[to],
+                workgroups: count.div_ceil(WORKGROUP),
+            })?;
+        }
+        Ok(())
+    }
+}
