@@ -19,3 +19,8 @@ pub mod throughput;
 pub mod timing;
 
 pub use error::{Error, Result};
+
+/// The examples of the repository's README, compiled and run with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -64,7 +64,7 @@ impl<B: Measured> Workload for ConvCall<B> {
 }
 
 /// The reference and `y = relu(conv(x) + bias)` at some positions.
-pub(super) fn sample(shape: &Conv2dShape, x: &Tensor, weights: &Tensor, bias: &[f32], y: &Tensor) -> Sample {
+pub fn sample(shape: &Conv2dShape, x: &Tensor, weights: &Tensor, bias: &[f32], y: &Tensor) -> Sample {
     let positions = sample_positions(shape.output());
     let at = |&at: &[usize; 4]| reference::conv2d_at(shape, x.data(), weights.data(), Some(bias), at);
     let (value, magnitude) = positions.iter().map(at).unzip();

@@ -16,7 +16,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tilewise_kernels::{Conv2dAlgo, Gpu, Isa, Shape4, Tensor};
 
-pub use conv2d::{ConvCall, conv2d, shape_text};
+pub use conv2d::{ConvCall, conv2d, sample, shape_text};
 pub use gemm::{GemmCall, PRODUCTS, Product, gemm};
 pub use meter::{CpuMeter, GpuMeter, Measured, Meter};
 pub use pool::{POOLINGS, PoolCall, PoolLayer, Pooling, pool};
@@ -107,8 +107,11 @@ fn fill(data: &mut [f32], seed: u64) {
     data.iter_mut().for_each(|x| *x = rng.random_range(-1.0..1.0));
 }
 
-/// A tensor of such numbers.
-fn filled(shape: Shape4, seed: u64) -> tilewise_kernels::Result<Tensor> {
+/// A tensor of numbers uniform in -1..1, the same in every run.
+///
+/// # Errors
+/// If memory runs out.
+pub fn filled(shape: Shape4, seed: u64) -> tilewise_kernels::Result<Tensor> {
     let mut x = Tensor::zeros(shape)?;
     fill(x.data_mut(), seed);
     Ok(x)
