@@ -18,9 +18,9 @@ use crate::tensor::checked_product;
 const DIRECT: Shader = shader!("conv2d_direct", 4, 1, "conv2d_params", "index", "epilogue", "math");
 const DEPTHWISE: Shader = shader!("conv2d_depthwise", 4, 1, "conv2d_params", "index", "epilogue", "math");
 const GATHER: Shader =
-    shader!("conv2d_gemm", 4, 1, "conv2d_gather", "conv2d_params", "index", "epilogue", "math");
+    shader!("conv2d_gather", 4, 1, "conv2d_gemm", "conv2d_params", "index", "epilogue", "math");
 const POINTWISE: Shader =
-    shader!("conv2d_gemm", 4, 1, "conv2d_pointwise", "conv2d_params", "index", "epilogue", "math");
+    shader!("conv2d_pointwise", 4, 1, "conv2d_gemm", "conv2d_params", "index", "epilogue", "math");
 
 /// How a correlation is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
