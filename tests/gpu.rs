@@ -169,8 +169,8 @@ fn passes(gpu: &Gpu, case: &str) -> Result<(), String> {
 fn tensors_and_grids_beyond_the_limits_are_cut() {
     for options in [
         GpuOptions::default().max_binding(16 << 10),
-        GpuOptions::default().max_workgroups(3),
-        GpuOptions::default().max_binding(20 << 10).max_workgroups(7),
+        GpuOptions::default().max_workgroups(60),
+        GpuOptions::default().max_binding(20 << 10).max_workgroups(70),
     ] {
         let Some(gpu) = own(options.clone()) else { return };
         let wrong: Vec<String> = LARGE.iter().filter_map(|case| passes(&gpu, case).err()).collect();

@@ -52,10 +52,10 @@ const GPU_MACHINERY: [&str; 11] = [
 
 /// Operators of the GPU that have no shader of their stem, and the one whose shaders compute them.
 const BORROWERS: [(&str, &str); 3] =
-    [("concat", "pad"), ("conv_transpose2d", "conv2d"), ("linear", "conv2d")];
+    [("concat", "activation"), ("conv_transpose2d", "conv2d"), ("linear", "conv2d")];
 
 /// Files of `shaders/` that belong to no single operator.
-const SHARED_SHADERS: [&str; 3] = ["epilogue", "index", "math"];
+const SHARED_SHADERS: [&str; 5] = ["epilogue", "index", "math", "order", "reduce"];
 
 #[test]
 fn every_operator_has_its_file_in_every_room() {
