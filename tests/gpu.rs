@@ -231,7 +231,9 @@ proptest! {
         let [top, bottom, left, right] = sides;
         let padding = Padding { top, bottom, left, right };
         let same = |gpu: Result<Shape4>, cpu: Result<Shape4>| {
-            prop_assert_eq!(gpu.is_ok(), cpu.is_ok(), "{:?} on the GPU, {:?} on the CPU", gpu, cpu);
+            // A GPU counts in 32 bits: what does not fit them is refused, in words.
+            let beyond = matches!(gpu, Err(Error::Overflow { .. })) && cpu.is_ok();
+            prop_assert!(beyond || gpu.is_ok() == cpu.is_ok(), "{:?} on the GPU, {:?} on the CPU", gpu, cpu);
             Ok(())
         };
         let conv = Conv2dParams { stride: pair, padding, dilation: other, groups };

@@ -289,6 +289,8 @@ impl Engine {
     ) -> Result<()> {
         let Correlation { channels: depth, input, output, step, ref taps } = self.correlation;
         let tile = self.method.outputs();
+        // The step to an output that is not there may be of any size.
+        let step = [0, 1].map(|axis| if output[axis] == 1 { 1 } else { step[axis] });
         let (x_plane, y_plane) = (x.shape.plane_len(), y.shape.plane_len());
         let slice = |view: GpuView<'_>, first_channel: usize, channels: usize| {
             let images = part.images.len() - 1;
