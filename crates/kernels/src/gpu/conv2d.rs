@@ -161,7 +161,8 @@ const TABLE: &[Row] = &[
 pub(super) fn direct(kind: AdapterKind, outputs: usize, pixels: usize) -> Method {
     let [outputs, pixels] = match (kind, outputs, pixels) {
         (AdapterKind::Cpu, ..=4, _) => [4, 4],
-        (AdapterKind::Cpu, _, ..=255) => [16, 1],
+        (AdapterKind::Cpu, _, ..=64) => [16, 1],
+        (AdapterKind::Cpu, _, ..=256) => [16, 4],
         (AdapterKind::Cpu, ..) => [16, 8],
         (_, ..=4, _) => [4, 2],
         _ => [8, 2],
@@ -173,7 +174,7 @@ pub(super) fn direct(kind: AdapterKind, outputs: usize, pixels: usize) -> Method
 const DEPTHWISE: Method = Method::Depthwise { pixels: 4 };
 
 /// Every tile that [`direct`] gives.
-const DIRECT_TILES: [[usize; 2]; 5] = [[4, 4], [16, 1], [16, 8], [4, 2], [8, 2]];
+const DIRECT_TILES: [[usize; 2]; 6] = [[4, 4], [16, 1], [16, 4], [16, 8], [4, 2], [8, 2]];
 
 /// Blocks of a matrix product, the largest first: 128x128, 64x64 and 32x32.
 const GEMM_BLOCKS: [Method; 3] = [
