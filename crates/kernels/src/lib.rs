@@ -1,4 +1,4 @@
-//! The operators of convolutional networks on the CPU: f32, NCHW, PyTorch's semantics.
+//! The operators of convolutional networks, on the CPU and (feature `gpu`) on any GPU: f32, NCHW, PyTorch's semantics.
 //!
 //! # Two levels
 //!
@@ -63,6 +63,11 @@
 //! Work runs in the rayon pool that the caller is in, else in the global one, on at most [`Cpu::threads`] threads. Their
 //! number never changes a result, bit for bit: it decides who computes a part, never the order of a sum.
 //!
+//! # GPU
+//!
+//! [`Backend`] is one vocabulary for both devices: what is written over it runs on [`Cpu`] and on `Gpu`, the same operators with
+//! the same shapes and errors. Operators of a GPU are queued, and run in one submission when a result is downloaded.
+//!
 //! # Where things live
 //!
 //! | module | what is there |
@@ -70,13 +75,14 @@
 //! | [`shape`] | parameters and validated shapes; [`shape::window`] has the formulas for the size of a feature map |
 //! | [`cpu`] | one file per operator, as methods of [`Cpu`]; `conv2d/` has a file per algorithm and the table that chooses |
 //! | [`cpu::gemm`] | the matrix product under convolution, transposed convolution and linear |
+//! | `gpu`, `shaders/` | the same operators on a GPU: a file and a WGSL shader each; context, memory, pipelines, recorder |
 //! | [`simd`] | one vocabulary for vectors and its backends, the only code that knows instruction sets |
 //!
-//! An operator has the same stem everywhere: softmax is `shape/softmax.rs` (what may be asked) and `cpu/softmax.rs` (how
-//! it is computed). To add one, write those two files: a shape whose `new` checks everything, an `impl Cpu` with the easy
-//! method and the `_into` method, its inner loop a [`simd::SimdOp`] written once for all instruction sets. The
-//! repository's `docs/adding-an-operator.md` leads through the rest: the reference that judges it, its cases and its
-//! laws.
+//! An operator has the same stem everywhere: softmax is `shape/softmax.rs` (what may be asked), `cpu/softmax.rs` (how it is
+//! computed), `gpu/softmax.rs` with `shaders/softmax.wgsl` (the same on a GPU), and methods of [`Backend`]. To add one, write
+//! those files: a shape whose `new` checks everything, an `impl Cpu` with the easy method and the `_into` method, its inner
+//! loop a [`simd::SimdOp`] written once for all instruction sets, an `impl Gpu` and its shader. The repository's
+//! `docs/adding-an-operator.md` leads through the rest: the reference that judges it, its cases and its laws.
 
 mod backend;
 pub mod cpu;
