@@ -18,7 +18,9 @@ struct Params {
     depth: u32,
     channel: u32,
     channels: u32,
-    // Output channels of a group, and vectors of weights that are there for them (depthwise: weights).
+    // The first output channel of a group to store and the one after the last, counted from the first block; and vectors
+    // of weights that are there for an input (depthwise: weights).
+    first_output: u32,
     outputs: u32,
     vectors: u32,
     // Where this part begins: in groups, and in blocks of output channels.
@@ -44,8 +46,8 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 
 fn store(at: u32, output: u32, sum: f32) {
-    if output < p.outputs {
-        let i = at + output * p.y_plane;
+    if output >= p.first_output && output < p.outputs {
+        let i = at + (output - p.first_output) * p.y_plane;
         var total = sum;
         if (p.ends & 1u) == 0u {
             total += y[i];

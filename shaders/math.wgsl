@@ -25,7 +25,9 @@ fn expm1_reduced(r: f32) -> f32 {
 fn split_by_ln_2(x: f32) -> vec2<f32> {
     let n = round(x * LOG2_E);
     let r = fma(n, -LN_2_HIGH, x);
-    return vec2<f32>(n, fma(n, -LN_2_LOW, r));
+    // Drivers have been seen to subtract n * (LN_2_HIGH + LN_2_LOW) at once, which would round. They do not see through the
+    // integer.
+    return vec2<f32>(n, fma(f32(i32(n)), -LN_2_LOW, r));
 }
 
 // 2^n exp(r), in two steps, because 2^n alone may be no normal number.
@@ -106,4 +108,50 @@ fn normal_cdf(x: f32) -> f32 {
     let far = select(tail, 1.0 - tail, x > 0.0);
     let near = fma(erf_near_0(x * FRAC_1_SQRT_2), 0.5, 0.5);
     return select(near, far, size > 0.9);
+}
+
+// a / b, to within a unit in the last place: drivers may be off by 2.5. Needs index.wgsl.
+fn quotient(a: f32, b: f32) -> f32 {
+    let rough = a / b;
+    let refined = rough + fma(-rough, b, a) / b;
+    return select(rough, refined, is_finite(refined));
+}
+
+// The square root, to within a unit in the last place: drivers may be off by more. Needs index.wgsl.
+fn square_root(x: f32) -> f32 {
+    let rough = sqrt(x);
+    let refined = rough + fma(-rough, rough, x) / (rough + rough);
+    return select(rough, refined, is_finite(refined));
+}
+
+// ln((1 + s) / (1 - s)) for |s| <= 1/3: 2 s + s^3 q(s^2), off by at most 5.5e-9 of the result.
+fn ln_of_ratio(s: f32) -> f32 {
+    let z = s * s;
+    var q = 0.28012666;
+    q = fma(q, z, 0.28001678);
+    q = fma(q, z, 0.40021533);
+    q = fma(q, z, 0.6666642);
+    return fma(s * z, q, s + s);
+}
+
+// ln(1 + x) for 0 <= x <= 1, near 0 too.
+fn logarithm_1_plus(x: f32) -> f32 {
+    return ln_of_ratio(x / (2.0 + x));
+}
+
+// ln x for positive normal numbers.
+fn logarithm(x: f32) -> f32 {
+    // x = 2^n m with m in sqrt(1/2)..sqrt(2), so that nothing cancels near 1.
+    const SQRT_HALF: i32 = 0x3f3504f3;
+    let above = bitcast<i32>(x) - SQRT_HALF;
+    let n = above >> 23u;
+    let m = bitcast<f32>((above & 0x7fffff) + SQRT_HALF);
+    // The two parts as in split_by_ln_2, here to add the small ones first.
+    return fma(f32(n), LN_2_HIGH, fma(f32(n), LN_2_LOW, ln_of_ratio((m - 1.0) / (m + 1.0))));
+}
+
+// e^(x - largest), where `largest` is NaN or infinite too: NaN for NaN and for the difference of equal infinities.
+fn exponential_below(x: f32, largest: f32) -> f32 {
+    let difference = x - largest;
+    return select(exponential(difference), difference, is_nan(difference));
 }

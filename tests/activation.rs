@@ -1,4 +1,4 @@
-//! The pointwise functions: the laws, for every instruction set.
+//! The pointwise functions: the laws, for every device.
 
 use proptest::prelude::*;
 use tilewise_bench::case::Problem;

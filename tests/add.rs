@@ -1,4 +1,4 @@
-//! Addition: the laws, for every instruction set.
+//! Addition: the laws, for every device.
 
 use proptest::prelude::*;
 use tilewise_bench::case::{Case, Inputs, Problem};

@@ -1,4 +1,4 @@
-//! Batch normalisation: the laws, for every instruction set.
+//! Batch normalisation: the laws, for every device.
 
 use proptest::prelude::*;
 use tilewise_bench::case::{Case, Inputs, Problem, Statistics};

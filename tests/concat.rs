@@ -1,4 +1,4 @@
-//! Concatenation: the laws, for every instruction set.
+//! Concatenation: the laws, for every device.
 
 use proptest::prelude::*;
 use tilewise_bench::case::{Case, Inputs, Problem};

@@ -1,4 +1,4 @@
-//! Convolution: the laws, for every instruction set and every algorithm.
+//! Convolution: the laws, for every device and every algorithm.
 
 use proptest::prelude::*;
 use tilewise_bench::case::{Case, Inputs, Problem};

@@ -1,4 +1,4 @@
-//! Transposed convolution: the laws, for every instruction set.
+//! Transposed convolution: the laws, for every device.
 
 use proptest::prelude::*;
 use tilewise_bench::case::{Case, Inputs, Numbers, Problem};

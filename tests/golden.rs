@@ -15,7 +15,7 @@ fn committed() -> PathBuf {
 }
 
 fn check(path: &Path) -> Result<CheckReport, GoldenError> {
-    golden::run(&[path.to_owned()], &CheckOptions::default(), &|_, _, _| {})
+    golden::run(&[path.to_owned()], &CheckOptions::of_tests(), &|_, _, _| {})
 }
 
 #[test]
@@ -30,6 +30,8 @@ fn pytorch_agrees() {
             "the oracle of {op} was not judged"
         );
         assert!(rows.iter().any(|r| r.isa == "portable" && r.cases > 0), "{op} did not run");
+        let on_gpu = rows.iter().any(|r| r.isa == "gpu" && r.cases > 0);
+        assert_eq!(on_gpu, report.gpu.is_some(), "{op} did not run on the GPU");
     }
     for algo in Conv2dAlgo::ALL {
         assert!(report.rows.iter().any(|r| r.algo == algo.name() && r.cases > 0), "{algo} did not run");
@@ -71,7 +73,7 @@ fn a_right_file_passes_and_a_wrong_value_fails() {
     let wrong = file(|_, tensors| tensors.get_mut("relu_000/y").unwrap().2[0] ^= 1);
     let report = check(wrong.path()).unwrap();
     assert!(!report.passed());
-    // The oracle and every instruction set disagree with the file.
+    // The oracle and every device disagree with the file.
     assert_eq!(report.failures().count(), report.rows.len());
     assert!(report.failures().next().unwrap().repro.contains("tilewise check --op relu"));
 }

@@ -12,36 +12,60 @@ const CRATES: [(&str, &[&str]); 4] = [
     ("cli", &["bench", "kernels", "model"]),
 ];
 
-/// What each module of the kernels may import beside itself. `cpu` and `gpu` know nothing of each other, `simd`
-/// knows no tensors; errors name an instruction set and shapes, to print them.
-const ROOMS: [(&str, &[&str]); 6] = [
+/// What each module of the kernels may import beside itself. `cpu` and `gpu` know nothing of each other and meet in
+/// `backend`, `simd` knows no tensors; errors name an instruction set and shapes, to print them.
+const ROOMS: [(&str, &[&str]); 7] = [
     ("error", &["simd::Isa", "tensor::Shape4"]),
     ("tensor", &["error"]),
     ("shape", &["error", "tensor"]),
     ("simd", &["error"]),
-    ("cpu", &["error", "tensor", "shape", "simd"]),
-    ("gpu", &["error", "tensor", "shape"]),
+    ("backend", &["error", "tensor", "shape"]),
+    ("cpu", &["backend", "error", "tensor", "shape", "simd"]),
+    ("gpu", &["backend", "error", "tensor", "shape"]),
 ];
 
 /// What only one place of the kernels may touch: the words that give it away, and the place.
-const OWNERS: [(&[&str], &str); 3] = [
+const OWNERS: [(&[&str], &str); 4] = [
     (&["rayon::"], "cpu/threads.rs"),
+    (&["wgpu::", "pollster::"], "gpu"),
     (&["core::arch", "std::arch", "target_feature", "is_x86_feature_detected"], "simd"),
     (&["wide::"], "simd"),
 ];
 
 /// What stands in `cpu/` beside the operators.
-const MACHINERY: [&str; 6] = ["gemm", "mod", "plan", "scratch", "sum", "threads"];
+const CPU_MACHINERY: [&str; 7] = ["backend", "gemm", "mod", "plan", "scratch", "sum", "threads"];
+
+/// What stands in `gpu/` beside the operators.
+const GPU_MACHINERY: [&str; 11] = [
+    "backend",
+    "buffer",
+    "context",
+    "correlation",
+    "mod",
+    "parts",
+    "pipeline",
+    "recorder",
+    "reduce",
+    "testing",
+    "wgsl",
+];
+
+/// Operators of the GPU that have no shader of their stem, and the one whose shaders compute them.
+const BORROWERS: [(&str, &str); 3] =
+    [("concat", "activation"), ("conv_transpose2d", "conv2d"), ("linear", "conv2d")];
+
+/// Files of `shaders/` that belong to no single operator.
+const SHARED_SHADERS: [&str; 5] = ["epilogue", "index", "math", "order", "reduce"];
 
 #[test]
 fn every_operator_has_its_file_in_every_room() {
-    let stems = |room: &str| -> BTreeSet<String> {
-        let entries = fs::read_dir(root().join(room)).unwrap();
-        entries.map(|e| e.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect()
-    };
     let mut operators = stems("crates/kernels/src/cpu");
-    operators.retain(|stem| !MACHINERY.contains(&stem.as_str()));
+    operators.retain(|stem| !CPU_MACHINERY.contains(&stem.as_str()));
     assert!(operators.contains("conv2d"), "this is not the room of the operators: {operators:?}");
+
+    let mut gpu = stems("crates/kernels/src/gpu");
+    gpu.retain(|stem| !GPU_MACHINERY.contains(&stem.as_str()));
+    assert_eq!(gpu, operators, "both devices compute the same");
 
     let mut reference = stems("crates/bench/src/reference");
     reference.remove("mod");
@@ -51,6 +75,38 @@ fn every_operator_has_its_file_in_every_room() {
     let untested: Vec<_> =
         operators.iter().filter(|op| !properties.lines().any(|line| line == format!("mod {op};"))).collect();
     assert!(untested.is_empty(), "no tests/<operator>.rs in tests/properties.rs: {untested:?}");
+}
+
+#[test]
+fn every_operator_of_the_gpu_has_its_shader() {
+    let operators = stems("crates/kernels/src/gpu").into_iter();
+    let operators: Vec<String> = operators.filter(|stem| !GPU_MACHINERY.contains(&stem.as_str())).collect();
+    let shaders = stems("shaders");
+    let of = |shader: &str, operator: &str| {
+        shader.strip_prefix(operator).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+    };
+    for operator in &operators {
+        let lender = BORROWERS.iter().find(|(borrower, _)| borrower == operator).map(|(_, lender)| *lender);
+        let own = shaders.iter().any(|shader| of(shader, operator));
+        assert_eq!(own, lender.is_none(), "shaders/{operator}.wgsl or shaders/{operator}_*.wgsl");
+        let stem = lender.unwrap_or(operator);
+        assert!(shaders.iter().any(|shader| of(shader, stem)), "no shader of {stem}, for {operator}");
+    }
+    for shader in shaders.iter().filter(|shader| !SHARED_SHADERS.contains(&shader.as_str())) {
+        assert!(
+            operators.iter().any(|operator| of(shader, operator)),
+            "shaders/{shader}.wgsl is of no operator"
+        );
+    }
+}
+
+/// The one thing that the driver is trusted with: shaders without checks of what the host has made sure of.
+#[test]
+fn the_gpu_has_one_unsafe_block() {
+    for file in rust_files(&root().join("crates/kernels/src/gpu")) {
+        let expected = usize::from(file.ends_with("gpu/pipeline.rs"));
+        assert_eq!(code(&file).matches("unsafe").count(), expected, "{}", file.display());
+    }
 }
 
 #[test]
@@ -125,6 +181,12 @@ fn paths_are_read_from_use_trees_and_expressions() {
     let code = "use crate::{a::{b, c::D}, e::*};\nlet x = crate::f::g(mycrate::h);";
     assert_eq!(paths(code, "crate"), ["a::b", "a::c::D", "e::*", "f::g"]);
     assert!(within("a::b", "a") && within("a", "a") && !within("ab::c", "a") && !within("a", "a::b"));
+}
+
+/// The names of what lies in a folder, without their endings.
+fn stems(room: &str) -> BTreeSet<String> {
+    let entries = fs::read_dir(root().join(room)).unwrap();
+    entries.map(|e| e.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect()
 }
 
 fn root() -> PathBuf {

@@ -1,4 +1,4 @@
-//! The fully connected layer: the laws, for every instruction set.
+//! The fully connected layer: the laws, for every device.
 
 use proptest::prelude::*;
 use tilewise_bench::case::{Inputs, Problem};

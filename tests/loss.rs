@@ -1,4 +1,4 @@
-//! The losses: the laws, for every instruction set.
+//! The losses: the laws, for every device.
 
 use proptest::prelude::*;
 use tilewise_bench::case::{Case, Problem};
@@ -28,6 +28,11 @@ proptest! {
     #[test]
     fn threads_do_not_change_bits(case in cases(problems())) {
         hold(laws::threads_do_not_change_bits(&case))?;
+    }
+
+    #[test]
+    fn nothing_outside_the_output_is_written(case in cases(problems())) {
+        hold(laws::nothing_outside_the_output_is_written(&case))?;
     }
 
     #[test]

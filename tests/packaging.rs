@@ -58,8 +58,31 @@ fn the_package_builds_from_its_own_tarball() {
     for needed in ["LICENSE-APACHE", "LICENSE-MIT", "README.md", "src/lib.rs"] {
         assert!(list.lines().any(|file| file == needed), "{needed} is not in the package:\n{list}");
     }
+    for shader in fs::read_dir(root().join("shaders")).unwrap() {
+        let name = shader.unwrap().file_name().into_string().unwrap();
+        assert!(
+            list.lines().any(|file| file == format!("shaders/{name}")),
+            "no {name} in the package:\n{list}"
+        );
+    }
     // Unpacks the tarball and compiles what was in it. A dirty tree is packed as it stands.
     cargo(&root(), &["package", "-p", "tilewise-kernels", "--locked", "--allow-dirty"]);
+}
+
+#[test]
+fn only_the_feature_gpu_brings_wgpu() {
+    let tree = |features: &[&str]| {
+        let args = ["tree", "-p", "tilewise-kernels", "--edges", "normal", "--prefix", "none", "--locked"];
+        let out = cargo(&root(), &[&args[..], features].concat());
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let gpu = ["wgpu", "wgpu-core", "naga", "pollster"];
+    let has = |tree: &str, name: &str| tree.lines().any(|line| line.split(' ').next() == Some(name));
+    let (without, with) = (tree(&[]), tree(&["--features", "gpu"]));
+    for name in gpu {
+        assert!(!has(&without, name) && has(&with, name), "{name}\n{without}\n{with}");
+    }
+    assert!(has(&without, "rayon"));
 }
 
 /// A project of one file, in a folder of its own, that links the kernels by path. Names differ, as the target folder

@@ -1,4 +1,4 @@
-//! Padding and cropping: the laws, for every instruction set.
+//! Padding and cropping: the laws, for every device.
 
 use proptest::prelude::*;
 use tilewise_bench::case::{Case, Inputs, Problem};

@@ -1,4 +1,4 @@
-//! Pooling: the laws, for every instruction set.
+//! Pooling: the laws, for every device.
 
 use proptest::prelude::*;
 use tilewise_bench::case::Problem;

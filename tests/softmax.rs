@@ -1,4 +1,4 @@
-//! Softmax: the laws, for every instruction set.
+//! Softmax: the laws, for every device.
 
 use proptest::prelude::*;
 use tilewise_bench::case::{Case, Inputs, Numbers, Problem};

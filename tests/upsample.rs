@@ -1,4 +1,4 @@
-//! Upsampling: the laws, for every instruction set.
+//! Upsampling: the laws, for every device.
 
 use proptest::prelude::*;
 use tilewise_bench::case::Problem;

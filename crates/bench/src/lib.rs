@@ -7,6 +7,7 @@ pub mod error;
 pub mod feature_maps;
 pub mod files;
 pub mod golden;
+pub mod gpu;
 pub mod machine;
 pub mod plot;
 pub mod reference;
@@ -18,3 +19,8 @@ pub mod throughput;
 pub mod timing;
 
 pub use error::{Error, Result};
+
+/// The examples of the repository's README, compiled and run with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

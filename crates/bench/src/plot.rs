@@ -1,4 +1,4 @@
-//! A bench report as a picture: one bar for each row, a line at the roof. SVG; its text needs no font of this machine.
+//! A bench report as a picture: one bar for each row, a line at the roof if it is known. SVG; its text needs no font of this machine.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -50,8 +50,8 @@ pub fn bars(report: &Report) -> Result<String> {
 fn draw(canvas: &Canvas<'_>, height: i32, report: &Report) -> Result<()> {
     let first = report.rows.first().ok_or_else(|| Error::Plot("the report is empty".to_owned()))?;
     let highest = |value: fn(&crate::report::Row) -> f64| report.rows.iter().map(value).fold(0.0, f64::max);
-    let roof = highest(|row| row.rate.roof());
-    let (ticks, end) = axis(highest(|row| row.rate.value()).max(roof));
+    let roof = report.rows.iter().filter_map(|row| row.rate.roof()).reduce(f64::max);
+    let (ticks, end) = axis(highest(|row| row.rate.value()).max(roof.unwrap_or(0.0)));
     let x = |value: f64| LEFT + (f64::from(WIDTH - LEFT - RIGHT) * value / end).round() as i32;
     let (top, bottom) = (TOP, height - BOTTOM);
     let unit = first.rate.unit();
@@ -77,10 +77,11 @@ fn draw(canvas: &Canvas<'_>, height: i32, report: &Report) -> Result<()> {
         text(canvas, &row.label.name, (LEFT - 8, y), 16, INK, HPos::Right)?;
         let value = format!("{:.1}", row.rate.value());
         text(canvas, &value, (WIDTH - RIGHT + 68, y), 15, INK, HPos::Right)?;
-        text(canvas, &format!("{:.0}%", row.rate.percent()), (WIDTH - 24, y), 15, MUTED, HPos::Right)?;
+        if let Some(percent) = row.rate.percent() {
+            text(canvas, &format!("{percent:.0}%"), (WIDTH - 24, y), 15, MUTED, HPos::Right)?;
+        }
     }
     text(canvas, unit, (WIDTH - RIGHT + 68, top - 24), 15, INK, HPos::Right)?;
-    text(canvas, "of roof", (WIDTH - 24, top - 24), 15, MUTED, HPos::Right)?;
 
     let mut at = LEFT;
     for (i, group) in groups.iter().enumerate() {
@@ -90,9 +91,12 @@ fn draw(canvas: &Canvas<'_>, height: i32, report: &Report) -> Result<()> {
         at += 36 + 8 * i32::try_from(group.len()).unwrap_or(0);
     }
 
-    vertical(canvas, x(roof), top - 6, bottom, ROOF.stroke_width(2))?;
-    let name = format!("{} {roof:.0} {unit}", first.rate.roof_name());
-    text(canvas, &name, (x(roof), top - 24), 15, ROOF, HPos::Right)?;
+    if let Some(roof) = roof {
+        text(canvas, "of roof", (WIDTH - 24, top - 24), 15, MUTED, HPos::Right)?;
+        vertical(canvas, x(roof), top - 6, bottom, ROOF.stroke_width(2))?;
+        let name = format!("{} {roof:.0} {unit}", first.rate.roof_name());
+        text(canvas, &name, (x(roof), top - 24), 15, ROOF, HPos::Right)?;
+    }
     canvas.present().map_err(|e| Error::Plot(e.to_string()))
 }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 use tilewise_kernels::Isa;
 
 use crate::error::Result;
+use crate::gpu::{Adapter, HOW_TO_GET_ONE};
 use crate::machine::{Bandwidth, Machine, MemoryProbe, fma_peak};
 use crate::team::Team;
 
@@ -18,6 +19,8 @@ pub struct Survey {
     pub selected: &'static str,
     /// What one thread and all threads reach.
     pub roofs: Vec<Roofs>,
+    /// The GPUs, or what stands for them.
+    pub gpus: Vec<Adapter>,
 }
 
 /// What a number of threads reaches together.
@@ -63,7 +66,7 @@ impl Survey {
                 })
             })
             .collect::<Result<_>>()?;
-        Ok(Survey { machine, selected, roofs })
+        Ok(Survey { machine, selected, roofs, gpus: Adapter::all() })
     }
 }
 
@@ -79,6 +82,9 @@ impl fmt::Display for Survey {
             }
             writeln!(f, " GFLOP/s; memory read {:.1}, copy {:.1} GB/s", bandwidth.read, bandwidth.copy)?;
         }
-        Ok(())
+        if self.gpus.is_empty() {
+            writeln!(f, "{HOW_TO_GET_ONE}")?;
+        }
+        self.gpus.iter().try_for_each(|gpu| writeln!(f, "{gpu}"))
     }
 }

@@ -53,14 +53,21 @@ pub fn time<E>(budget: Duration, mut call: impl FnMut() -> Result<(), E>) -> Res
         }
         samples.push(before.elapsed().as_secs_f64() / calls as f64);
     }
-    samples.sort_by(f64::total_cmp);
-    let n = samples.len();
-    Ok(Timing {
-        min: samples[0],
-        median: (samples[(n - 1) / 2] + samples[n / 2]) / 2.0,
-        max: samples[n - 1],
-        samples: n,
-    })
+    Ok(Timing::of(samples))
+}
+
+impl Timing {
+    /// What samples, at least one, say.
+    pub(crate) fn of(mut samples: Vec<f64>) -> Self {
+        samples.sort_by(f64::total_cmp);
+        let n = samples.len();
+        Timing {
+            min: samples[0],
+            median: (samples[(n - 1) / 2] + samples[n / 2]) / 2.0,
+            max: samples[n - 1],
+            samples: n,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,24 +6,48 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Parser, Subcommand, value_parser};
+use clap::{Parser, Subcommand, ValueEnum, value_parser};
 use tilewise_bench::case::{Case, Op};
-use tilewise_bench::check::CheckOptions;
+use tilewise_bench::check::{CheckOptions, Devices};
+use tilewise_bench::gpu;
 use tilewise_bench::suites::networks;
 use tilewise_bench::throughput::Options;
 use tilewise_kernels::{Conv2dAlgo, Isa};
 
 /// Convolution, pooling and activation kernels: check them, time them, look at what they do.
 ///
-/// Without a command: names the machine, checks every operator, times the convolutions of well-known networks and
-/// draws feature maps. Takes a minute or two.
+/// Without a command: names the machine, checks every operator on the CPU and on the GPU if there is one, times the
+/// convolutions of well-known networks and draws feature maps. Takes a minute or two.
 ///
 /// Exit code: 0 if all is well, 1 if a result is wrong, 2 if the request cannot be met.
 #[derive(Parser)]
-#[command(name = "tilewise", version)]
+#[command(name = "tilewise", version, args_conflicts_with_subcommands = true)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Option<Command>,
+    #[command(flatten)]
+    pub adapter: AdapterArg,
+}
+
+#[derive(clap::Args)]
+pub struct AdapterArg {
+    /// The GPU: a part of its name, or its number in `tilewise info` [default: the most capable]
+    #[arg(long = "adapter", value_name = "NAME|INDEX")]
+    pub name_or_index: Option<String>,
+}
+
+impl AdapterArg {
+    /// The adapter asked for, where no GPU takes part.
+    fn refuse(&self) -> Result<(), &'static str> {
+        match self.name_or_index {
+            None => Ok(()),
+            Some(_) => Err("--adapter: chooses a GPU, which needs --device gpu (or, to check, all)"),
+        }
+    }
+
+    fn as_deref(&self) -> Option<&str> {
+        self.name_or_index.as_deref()
+    }
 }
 
 #[derive(Subcommand)]
@@ -35,7 +59,7 @@ pub enum Command {
     Bench(Bench),
     /// Draw what convolution, ReLU and pooling make of an image
     FeatureMaps(FeatureMapsArgs),
-    /// Name the machine and measure its FMA peak and memory bandwidth
+    /// Name the machine and its GPUs, and measure its FMA peak and memory bandwidth
     Info(InfoArgs),
 }
 
@@ -44,7 +68,7 @@ pub struct CheckArgs {
     /// Only these operators
     #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = named::<Op>(Op::ALL.map(Op::name)))]
     op: Vec<Op>,
-    /// Only these instruction sets [default: all that this machine has]
+    /// Only these instruction sets of the CPU [default: all that this machine has]
     #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = named::<Isa>(Isa::ALL.map(Isa::name)))]
     isa: Vec<Isa>,
     /// Only these algorithms of conv2d
@@ -55,9 +79,11 @@ pub struct CheckArgs {
         value_parser = named::<Conv2dAlgo>(Conv2dAlgo::ALL.map(Conv2dAlgo::name))
     )]
     algo: Vec<Conv2dAlgo>,
-    /// The device to check
-    #[arg(long, value_parser = ["cpu"], default_value = "cpu")]
-    device: String,
+    /// The devices to check; `all` is the CPU, and the GPU if there is one
+    #[arg(long, value_enum, default_value_t = Checked::Cpu)]
+    device: Checked,
+    #[command(flatten)]
+    adapter: AdapterArg,
     /// The full suite: minutes instead of seconds
     #[arg(long)]
     full: bool,
@@ -72,6 +98,13 @@ pub struct CheckArgs {
     pub json: Option<PathBuf>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Checked {
+    Cpu,
+    Gpu,
+    All,
+}
+
 impl CheckArgs {
     /// The instruction sets to check: those asked for, or that of `TILEWISE_ISA`; none for all.
     pub fn isas(asked_for: &[Isa]) -> tilewise_kernels::Result<Vec<Isa>> {
@@ -79,8 +112,26 @@ impl CheckArgs {
         if forced { Ok(vec![Isa::selected()?]) } else { asked_for.iter().map(|isa| isa.require()).collect() }
     }
 
+    /// The devices to check. Where all are asked for, a GPU may be missing.
+    fn devices(&self) -> Result<Devices, Box<dyn Error>> {
+        if self.device == Checked::Gpu && !self.isa.is_empty() {
+            return Err("--isa: chooses among those of the CPU, which --device gpu leaves out".into());
+        }
+        Ok(match self.device {
+            Checked::Cpu => self.adapter.refuse().map(|()| Devices::Cpu)?,
+            Checked::Gpu => Devices::Gpu(gpu::open(self.adapter.as_deref())?),
+            Checked::All => all_devices(&self.adapter)?,
+        })
+    }
+
+    /// Whether a GPU was asked for that is not there.
+    pub fn misses_gpu(&self, options: &CheckOptions) -> bool {
+        self.device == Checked::All && options.devices.gpu().is_none()
+    }
+
     /// What to check.
     pub fn options(&self) -> Result<CheckOptions, Box<dyn Error>> {
+        let devices = self.devices()?;
         let isas = Self::isas(&self.isa)?;
         let parse = |text: &String| match self.op.as_slice() {
             [op] => Case::parse(*op, text),
@@ -88,15 +139,21 @@ impl CheckArgs {
         };
         let unreadable = |error| format!("--case {}: {error}", self.case.as_deref().unwrap_or_default());
         let case = self.case.as_ref().map(parse).transpose().map_err(unreadable)?;
-        Ok(CheckOptions { ops: self.op.clone(), isas, algos: self.algo.clone(), full: self.full, case })
+        let (ops, algos) = (self.op.clone(), self.algo.clone());
+        Ok(CheckOptions { ops, devices, isas, algos, full: self.full, case })
     }
+}
+
+/// The CPU, and the GPU if there is one.
+pub fn all_devices(adapter: &AdapterArg) -> tilewise_kernels::Result<Devices> {
+    Ok(gpu::find(adapter.as_deref())?.map_or(Devices::Cpu, Devices::All))
 }
 
 #[derive(Subcommand)]
 pub enum Bench {
     /// Convolution + bias + ReLU, weights packed beforehand
     Conv2d(Conv2dArgs),
-    /// The microkernel, square matrix products, fully connected layers
+    /// The microkernel of the CPU, square matrix products, fully connected layers
     Gemm(BenchArgs),
     /// Max, average and global pooling
     Pool(BenchArgs),
@@ -132,10 +189,15 @@ pub struct BenchArgs {
 
 #[derive(clap::Args)]
 pub struct MeasureArgs {
-    /// The number of threads
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=1024), allow_negative_numbers = true)]
-    threads: u16,
-    /// The instruction set [default: TILEWISE_ISA, or the fastest that this machine has]
+    /// The device to time
+    #[arg(long, value_enum, default_value_t = Timed::Cpu)]
+    device: Timed,
+    #[command(flatten)]
+    adapter: AdapterArg,
+    /// The number of threads of the CPU [default: 1]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=1024), allow_negative_numbers = true)]
+    threads: Option<u16>,
+    /// The instruction set of the CPU [default: TILEWISE_ISA, or the fastest that this machine has]
     #[arg(long, value_parser = named::<Isa>(Isa::ALL.map(Isa::name)))]
     isa: Option<Isa>,
     /// Seconds to spend on each row
@@ -143,9 +205,22 @@ pub struct MeasureArgs {
     time: Duration,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Timed {
+    Cpu,
+    Gpu,
+}
+
 impl MeasureArgs {
-    pub fn options(&self, algo: Option<Conv2dAlgo>) -> Options {
-        Options { isa: self.isa, threads: self.threads.into(), algo, time: self.time }
+    pub fn options(&self, algo: Option<Conv2dAlgo>) -> Result<Options, Box<dyn Error>> {
+        let gpu = match self.device {
+            Timed::Cpu => self.adapter.refuse().map(|()| None)?,
+            Timed::Gpu if self.threads.is_some() || self.isa.is_some() => {
+                return Err("--threads and --isa: are of the CPU, which --device gpu leaves out".into());
+            }
+            Timed::Gpu => Some(gpu::open(self.adapter.as_deref())?),
+        };
+        Ok(Options { gpu, isa: self.isa, threads: self.threads.unwrap_or(1).into(), algo, time: self.time })
     }
 }
 

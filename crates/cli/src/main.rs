@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tilewise_bench::gpu::HOW_TO_GET_ONE;
 use tilewise_bench::report::Report;
 use tilewise_bench::suites::{networks, read_shapes};
 use tilewise_bench::survey::Survey;
@@ -23,8 +24,9 @@ use output::{Progress, say, warn};
 type Outcome = Result<bool, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    let outcome = match Args::parse().command {
-        None => tour::run(),
+    let Args { command, adapter } = Args::parse();
+    let outcome = match command {
+        None => tour::run(&adapter),
         Some(Command::Check(args)) => run_check(args),
         Some(Command::Bench(args)) => run_bench(args),
         Some(Command::FeatureMaps(args)) => run_feature_maps(&args),
@@ -41,7 +43,10 @@ fn main() -> ExitCode {
 }
 
 fn run_check(args: CheckArgs) -> Outcome {
-    let (options, golden, json) = (args.options()?, args.golden, args.json);
+    let options = args.options()?;
+    let skipped = args.misses_gpu(&options).then(|| format!("THE GPU WAS SKIPPED: {HOW_TO_GET_ONE}"));
+    skipped.iter().for_each(warn);
+    let (golden, json) = (args.golden, args.json);
     let progress = Progress::new();
     let report = match golden.as_slice() {
         [] => check::run(&options, &|done, total, case| progress.show(done, total, case)),
@@ -49,6 +54,7 @@ fn run_check(args: CheckArgs) -> Outcome {
     };
     progress.clear();
     say(&report)?;
+    skipped.iter().try_for_each(say)?;
     if let Some(path) = json {
         files::write_json(&path, &report)?;
     }
@@ -68,11 +74,11 @@ fn run_bench(args: Bench) -> Outcome {
                 Some(path) => read_shapes(&path)?,
                 None => networks::suite(&suite)?,
             };
-            (throughput::conv2d(&layers, measure.options(algo), &show)?, output)
+            (throughput::conv2d(&layers, &measure.options(algo)?, &show)?, output)
         }
-        Bench::Gemm(args) => (throughput::gemm(args.measure.options(None), &show)?, args.output),
-        Bench::Pool(args) => (throughput::pool(args.measure.options(None), &show)?, args.output),
-        Bench::Relu(args) => (throughput::relu(args.measure.options(None), &show)?, args.output),
+        Bench::Gemm(args) => (throughput::gemm(&args.measure.options(None)?, &show)?, args.output),
+        Bench::Pool(args) => (throughput::pool(&args.measure.options(None)?, &show)?, args.output),
+        Bench::Relu(args) => (throughput::relu(&args.measure.options(None)?, &show)?, args.output),
     };
     progress.clear();
     publish(&report, &output)

@@ -9,7 +9,7 @@ use tilewise_bench::suites::networks;
 use tilewise_bench::survey::Survey;
 use tilewise_bench::throughput::{self, Options};
 
-use crate::args::{CheckArgs, PICTURE};
+use crate::args::{AdapterArg, CheckArgs, PICTURE, all_devices};
 use crate::output::{Progress, say};
 use crate::{Outcome, draw_feature_maps};
 
@@ -22,15 +22,17 @@ Try next:
   tilewise bench conv2d --shapes my-shapes.json                     your own layers
   tilewise bench gemm                                               the microkernel against the FMA peak
   tilewise feature-maps photo.jpg                                   your own image
-  tilewise check --full                                             every check, for some minutes
+  tilewise bench conv2d --device gpu                                the GPU, by its own clock
+  tilewise check --device all --full                                every check, for some minutes
   tilewise help                                                     everything else";
 
-pub fn run() -> Outcome {
+pub fn run(adapter: &AdapterArg) -> Outcome {
+    let devices = all_devices(adapter)?;
     say(format_args!("# The machine\n\n{}", Survey::new()?))?;
 
-    say("# Every operator, instruction set and algorithm against the naive reference\n")?;
+    say("# Every operator, device and algorithm against the naive reference\n")?;
     let progress = Progress::new();
-    let options = CheckOptions { isas: CheckArgs::isas(&[])?, ..CheckOptions::default() };
+    let options = CheckOptions { devices, isas: CheckArgs::isas(&[])?, ..CheckOptions::default() };
     let check = check::run(&options, &|done, total, case| progress.show(done, total, case));
     progress.clear();
     say(Matrix(&check))?;
@@ -39,7 +41,7 @@ pub fn run() -> Outcome {
     let progress = Progress::new();
     let options = Options { time: TIME, ..Options::default() };
     let layers = networks::suite(networks::ALL)?;
-    let bench = throughput::conv2d(&layers, options, &|done, total, name| progress.show(done, total, name))?;
+    let bench = throughput::conv2d(&layers, &options, &|done, total, name| progress.show(done, total, name))?;
     progress.clear();
     say(&bench)?;
 

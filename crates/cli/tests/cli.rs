@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use tilewise_bench::gpu;
 
 fn tilewise(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tilewise"))
@@ -13,6 +14,23 @@ fn tilewise(folder: &Path, args: &[&str]) -> Output {
         .env_remove("TILEWISE_ISA")
         .output()
         .expect("the binary was built")
+}
+
+/// As on a machine without a graphics driver: the loader of Vulkan is told of none.
+#[cfg(target_os = "linux")]
+fn without_gpu(args: &[&str], required: &str) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tilewise"))
+        .args(args)
+        .envs([
+            ("VK_DRIVER_FILES", "/nowhere"),
+            ("VK_ICD_FILENAMES", "/nowhere"),
+            ("TILEWISE_REQUIRE_GPU", required),
+        ])
+        .env_remove("TILEWISE_ISA")
+        .output()
+        .expect("the binary was built");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).expect("text"))
 }
 
 /// Exit code and both outputs.
@@ -84,6 +102,10 @@ fn a_bad_request_ends_with_2_and_says_what_is_wrong() {
         (&["check", "--golden", "missing.safetensors"], &["missing.safetensors"]),
         (&["check", "--golden", "text.txt"], &["text.txt"]),
         (&["check", "--device", "abacus"], &["abacus"]),
+        (&["check", "--adapter", "0"], &["--adapter", "--device gpu"]),
+        (&["check", "--device", "gpu", "--isa", "portable"], &["--isa"]),
+        (&["bench", "conv2d", "--device", "gpu", "--threads", "2"], &["--threads"]),
+        (&["bench", "relu", "--device", "all"], &["all"]),
         (&["feature-maps", "missing.png"], &["missing.png"]),
         (&["feature-maps", "text.txt"], &["text.txt"]),
         (&["feature-maps", "--out", "no/folder/x.png"], &["no/folder/x.png", "cannot write"]),
@@ -149,4 +171,64 @@ fn a_reader_that_leaves_is_no_panic() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.stderr.is_empty());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_missing_gpu_is_said_and_fails_where_it_is_needed() {
+    const HOW: &str = "mesa-vulkan-drivers";
+    let (code, text) = without_gpu(&["check", "--op", "relu", "--device", "gpu"], "0");
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains(HOW) && !text.contains("panicked"), "{text}");
+    let (code, text) = without_gpu(&["bench", "conv2d", "--device", "gpu"], "0");
+    assert!(code == Some(2) && text.contains(HOW), "{text}");
+    let (code, text) = without_gpu(&["check", "--op", "relu", "--device", "all"], "0");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("THE GPU WAS SKIPPED") && text.contains(HOW) && text.contains("portable"),
+        "{text}"
+    );
+    let (code, text) = without_gpu(&["check", "--op", "relu", "--device", "all"], "1");
+    assert!(code == Some(2) && text.contains(HOW), "{text}");
+    let (code, text) = without_gpu(&["info"], "0");
+    assert!(code == Some(0) && text.contains("no GPU") && text.contains(HOW), "{text}");
+}
+
+#[test]
+fn the_gpu_is_checked_measured_and_listed() {
+    if gpu::of_tests().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("shapes.json"), SHAPES).unwrap();
+    let (code, text) =
+        run(folder.path(), &["check", "--op", "relu,linear", "--device", "gpu", "--adapter", "0"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("| gpu ") && !text.contains("portable"), "{text}");
+
+    let args = ["bench", "conv2d", "--device", "gpu", "--shapes", "shapes.json", "--time", "0.01"];
+    let (code, text) =
+        run(folder.path(), &[&args[..], &["--json", "out.json", "--plot", "out.svg"]].concat());
+    assert_eq!(code, Some(0), "{text}");
+    let read = |name: &str| -> Value {
+        serde_json::from_slice(&fs::read(folder.path().join(name)).unwrap()).unwrap()
+    };
+    let row = &read("out.json")[1];
+    assert_eq!(
+        (&row["name"], &row["device"], &row["percent_of_peak"]),
+        (&"second".into(), &"gpu".into(), &Value::Null)
+    );
+    let number = |field: &str| row[field].as_f64().unwrap();
+    assert!(number("ms") > 0.0 && number("wall_ms") > 0.0 && number("rel_l2_error") < 1e-5);
+    let macs = (2 * 5 * 6 * 9 * 3 * 5 * 5) as f64;
+    assert!((number("gflops") * number("ms") * 1e6 / (2.0 * macs) - 1.0).abs() < 1e-9);
+
+    let (code, text) = run(folder.path(), &["info", "--json", "info.json"]);
+    assert!(code == Some(0) && text.contains("GPU 0: "), "{text}");
+    let adapter = &read("info.json")["gpus"][0];
+    assert_eq!(adapter["name"], row["isa"]);
+    assert!(adapter["max_binding"].as_u64() > Some(0) && adapter["features"].is_array());
+
+    let (code, text) = run(folder.path(), &["check", "--device", "gpu", "--adapter", "no such card"]);
+    assert!(code == Some(2) && text.contains("no such card"), "{text}");
 }

@@ -19,7 +19,7 @@
 
 use std::ops::Range;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::shape::{
     Activation, AvgPool2dParams, Axis, Conv2dAlgo, Conv2dParams, Conv2dShape, ConvTranspose2dParams,
     ConvTranspose2dShape, CropShape, LinearShape, MaxPool2dParams, PadShape, Padding, PoolShape,
@@ -522,7 +522,7 @@ pub(crate) const SCALAR: Shape4 = Shape4::new(1, 1, 1, 1);
 
 /// Refuses a shape that is not the expected one.
 pub(crate) fn expect_shape(op: &'static str, arg: &'static str, expected: Shape4, got: Shape4) -> Result<()> {
-    if got == expected { Ok(()) } else { Err(crate::Error::invalid(op, arg, expected, got)) }
+    if got == expected { Ok(()) } else { Err(Error::invalid(op, arg, expected, got)) }
 }
 
 impl DeviceTensor for Tensor {

@@ -1,13 +1,16 @@
-//! Laws that every operator keeps, on every instruction set, by every algorithm. Beside the comparison with the oracle
-//! they say what a tolerance cannot: bit for bit.
+//! Laws that every operator keeps, on every device, by every algorithm. Beside the comparison with the oracle they say
+//! what a tolerance cannot: bit for bit.
 
 use std::sync::OnceLock;
 
 use rayon::ThreadPool;
-use tilewise_kernels::{Conv2dAlgo, Cpu, Isa, Tensor, TensorView, TensorViewMut};
+use tilewise_kernels::{
+    Conv2dAlgo, Conv2dPlan, ConvTranspose2dPlan, Cpu, Isa, LinearPlan, Result as Kernels, Scratch, Shape4,
+    Tensor,
+};
 
-use super::{CheckOptions, kernels, ways};
-use crate::case::{Case, Inputs};
+use super::{CheckOptions, Device, kernels, ways};
+use crate::case::{Case, Inputs, Problem};
 
 /// Why a law does not hold: the way, the case, and what was seen.
 pub type Broken = String;
@@ -15,15 +18,15 @@ pub type Broken = String;
 /// What lies between and around the images of a view; no kernel would compute it.
 const CANARY: f32 = -1.234_567_8e33;
 
-/// Runs `f` for each instruction set and algorithm; its error is given the case to paste back.
+/// Runs `f` for each device and algorithm; its error is given the case to paste back.
 fn in_every_way(
     case: &Case,
-    f: impl Fn(&Cpu, Option<Conv2dAlgo>, &Inputs) -> Result<(), Broken>,
+    f: impl Fn(&Device, Option<Conv2dAlgo>, &Inputs) -> Result<(), Broken>,
 ) -> Result<(), Broken> {
     let inputs = Inputs::generate(case).map_err(|e| e.to_string())?;
-    for (isa, algo) in ways(&CheckOptions::default(), &case.problem) {
-        let cpu = Cpu::with_isa(isa).map_err(|e| e.to_string())?;
-        f(&cpu, algo, &inputs).map_err(|what| format!("{case} on {isa} by {}: {what}", name(algo)))?;
+    for (device, algo) in ways(&CheckOptions::of_tests(), &case.problem) {
+        f(&device, algo, &inputs)
+            .map_err(|what| format!("{case} on {} by {}: {what}", device.name(), name(algo)))?;
     }
     Ok(())
 }
@@ -32,23 +35,50 @@ fn name(algo: Option<Conv2dAlgo>) -> &'static str {
     algo.map_or("-", Conv2dAlgo::name)
 }
 
-/// 1, 2 and 7 threads give the same bits, in a pool of the caller and by [`Cpu::threads`].
+/// 1, 2 and 7 threads give the same bits, in a pool of the caller and by [`Cpu::threads`]. On a GPU, whose threads nobody
+/// chooses, every run does, whatever lies in the memory that it takes.
 ///
 /// # Errors
 /// The first element that differs.
 pub fn threads_do_not_change_bits(case: &Case) -> Result<(), Broken> {
-    in_every_way(case, |cpu, algo, inputs| {
-        let solve = |cpu: &Cpu| kernels::solve(cpu, &case.problem, inputs, algo).map_err(|e| e.to_string());
-        let one = solve(&cpu.threads(1))?;
-        for (threads, pool) in pools() {
-            let pooled = pool.install(|| solve(cpu))?;
-            let limited = solve(&cpu.threads(*threads))?;
-            for (one, many) in one.iter().zip(&pooled).chain(one.iter().zip(&limited)) {
-                same_bits(one.data(), many.data()).map_err(|what| format!("{threads} threads: {what}"))?;
-            }
-        }
-        Ok(())
+    in_every_way(case, |device, algo, inputs| match device {
+        Device::Cpu(cpu) => threads_of_the_cpu_do_not(cpu, case, algo, inputs),
+        Device::Gpu(_) => garbage_does_not(device, case, algo, inputs),
     })
+}
+
+fn threads_of_the_cpu_do_not(
+    cpu: &Cpu,
+    case: &Case,
+    algo: Option<Conv2dAlgo>,
+    inputs: &Inputs,
+) -> Result<(), Broken> {
+    let solve = |cpu: &Cpu| kernels::solve(cpu, &case.problem, inputs, algo).map_err(|e| e.to_string());
+    let one = solve(&cpu.threads(1))?;
+    for (threads, pool) in pools() {
+        let pooled = pool.install(|| solve(cpu))?;
+        let limited = solve(&cpu.threads(*threads))?;
+        for (one, many) in one.iter().zip(&pooled).chain(one.iter().zip(&limited)) {
+            same_bits(one.data(), many.data()).map_err(|what| format!("{threads} threads: {what}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// A run on inputs of NaN leaves its memory, full of them, to the next run.
+fn garbage_does_not(
+    device: &Device,
+    case: &Case,
+    algo: Option<Conv2dAlgo>,
+    inputs: &Inputs,
+) -> Result<(), Broken> {
+    let solve = |inputs| device.solve(&case.problem, inputs, algo).map_err(|e| e.to_string());
+    let mut garbage = inputs.clone();
+    garbage.tensors.iter_mut().for_each(|t| t.data_mut().fill(f32::NAN));
+    let first = solve(inputs)?;
+    solve(&garbage)?;
+    let again = solve(inputs)?;
+    first.iter().zip(&again).try_for_each(|(first, again)| same_bits(first.data(), again.data()))
 }
 
 /// Pools of 2 and 7 threads, made once.
@@ -66,40 +96,69 @@ fn pools() -> &'static [(usize, ThreadPool)] {
 /// # Errors
 /// The first element that differs, or the place that was overwritten.
 pub fn nothing_outside_the_output_is_written(case: &Case) -> Result<(), Broken> {
-    in_every_way(case, |cpu, algo, inputs| {
-        let expected = kernels::solve(cpu, &case.problem, inputs, algo).map_err(|e| e.to_string())?;
+    in_every_way(case, |device, algo, inputs| {
+        let expected = device.solve(&case.problem, inputs, algo).map_err(|e| e.to_string())?;
         // The gaps of the inputs hold NaN: one that is read shows.
-        let spread: Vec<Spread> =
-            inputs.tensors.iter().map(|t| Spread::of(t, f32::NAN)).take(case.problem.data_inputs()).collect();
-        let views = spread.iter().map(Spread::view).collect::<Result<Vec<_>, _>>()?;
-        let mut y = Spread::of(&expected[0], CANARY);
+        let data = inputs.tensors.iter().take(case.problem.data_inputs());
+        let data = data.map(|t| Spread::of(t, f32::NAN)).collect::<Kernels<Vec<_>>>();
+        let data = data.map_err(|e| e.to_string())?;
+        let mut y = Spread::of(&expected[0], CANARY).map_err(|e| e.to_string())?;
         y.clear();
-        kernels::solve_into(cpu, &case.problem, &views, inputs, algo, 0.0, y.view_mut()?)
-            .map_err(|e| e.to_string())?;
+        device.solve_spread(&case.problem, &data, inputs, algo, &mut y).map_err(|e| e.to_string())?;
         if let Some(at) = y.first_touched_gap() {
             return Err(format!("element {at} was overwritten, which is outside {}", expected[0].shape()));
         }
-        let got = y.view()?.to_tensor().map_err(|e| e.to_string())?;
-        same_bits(expected[0].data(), got.data())
+        same_bits(expected[0].data(), &y.images())
     })
 }
 
-/// What a plan finds in its scratch does not matter: not even NaN.
+/// What a plan of the CPU finds in its scratch does not matter: not even NaN.
 ///
 /// # Errors
 /// The first element that differs.
 pub fn scratch_garbage_does_not_matter(case: &Case) -> Result<(), Broken> {
-    in_every_way(case, |cpu, algo, inputs| {
-        let count = case.problem.data_inputs();
-        let views: Vec<TensorView> = inputs.tensors.iter().take(count).map(Tensor::view).collect();
-        let solve = |garbage: f32| {
-            let mut y = Tensor::zeros(case.problem.outputs()[0].shape)?;
-            kernels::solve_into(cpu, &case.problem, &views, inputs, algo, garbage, y.view_mut())?;
-            Ok(y)
-        };
-        let refused = |e: tilewise_kernels::Error| e.to_string();
-        same_bits(solve(0.0).map_err(refused)?.data(), solve(f32::NAN).map_err(refused)?.data())
+    in_every_way(case, |device, algo, inputs| {
+        let Device::Cpu(cpu) = device else { return Ok(()) };
+        let solve = |garbage| planned(cpu, &case.problem, inputs, algo, garbage).map_err(|e| e.to_string());
+        same_bits(solve(0.0)?.data(), solve(f32::NAN)?.data())
     })
+}
+
+/// Solves a problem that is planned, in scratch full of `garbage`.
+fn planned(
+    cpu: &Cpu,
+    problem: &Problem,
+    inputs: &Inputs,
+    algo: Option<Conv2dAlgo>,
+    garbage: f32,
+) -> Kernels<Tensor> {
+    let values = |i: usize| inputs.tensors[i].data();
+    let filled = |scratch: Kernels<Scratch>| {
+        let mut scratch = scratch?;
+        scratch.as_mut_slice().fill(garbage);
+        Ok::<_, tilewise_kernels::Error>(scratch)
+    };
+    let x = inputs.tensors[0].view();
+    let mut y = Tensor::zeros(problem.outputs()[0].shape)?;
+    match *problem {
+        Problem::Conv2d { shape, bias, activation } => {
+            let bias = bias.then(|| values(2));
+            let plan = Conv2dPlan::new(cpu, shape, values(1), bias, activation, algo)?;
+            plan.run(x, y.view_mut(), &mut filled(plan.scratch())?)?;
+        }
+        Problem::ConvTranspose2d { shape, bias, activation } => {
+            let bias = bias.then(|| values(2));
+            let plan = ConvTranspose2dPlan::new(cpu, shape, values(1), bias, activation)?;
+            plan.run(x, y.view_mut(), &mut filled(plan.scratch())?)?;
+        }
+        Problem::Linear { shape, bias, activation } => {
+            let bias = bias.then(|| values(2));
+            let plan = LinearPlan::new(cpu, shape, values(1), bias, activation)?;
+            plan.run(x, y.view_mut(), &mut filled(plan.scratch())?)?;
+        }
+        ref other => panic!("{} is not planned", other.op()),
+    }
+    Ok(y)
 }
 
 /// Two results, bit for bit (so that NaN equals NaN).
@@ -121,56 +180,61 @@ pub fn devices() -> impl Iterator<Item = Cpu> {
     Isa::available().filter_map(|isa| Cpu::with_isa(isa).ok())
 }
 
-/// A tensor in a larger buffer, with gaps before, between and behind its images.
-struct Spread {
-    buffer: Vec<f32>,
-    shape: tilewise_kernels::Shape4,
+/// A tensor in larger memory, with gaps before, between and behind its images.
+pub struct Spread {
+    /// All of it, as one line.
+    pub(super) memory: Tensor,
+    /// The extents of the tensor.
+    pub(super) shape: Shape4,
     gap: f32,
 }
 
 impl Spread {
-    const BEFORE: usize = 5;
+    pub(super) const BEFORE: usize = 5;
     const BETWEEN: usize = 7;
 
-    fn of(t: &Tensor, gap: f32) -> Self {
+    fn of(t: &Tensor, gap: f32) -> Kernels<Self> {
         let shape = t.shape();
-        let mut buffer = vec![gap; Self::BEFORE];
+        let mut memory = vec![gap; Self::BEFORE];
         for n in 0..shape.n {
-            buffer.extend_from_slice(t.view().image(n));
-            buffer.extend([gap; Self::BETWEEN]);
+            memory.extend_from_slice(t.view().image(n));
+            memory.extend([gap; Self::BETWEEN]);
         }
-        Spread { buffer, shape, gap }
+        let line = Shape4::new(1, 1, 1, memory.len());
+        Ok(Spread { memory: Tensor::from_vec(line, memory)?, shape, gap })
     }
 
     fn image_len(&self) -> usize {
         self.shape.c * self.shape.h * self.shape.w
     }
 
-    fn view(&self) -> Result<TensorView<'_>, Broken> {
-        let stride = self.image_len() + Self::BETWEEN;
-        TensorView::new(&self.buffer[Self::BEFORE..], self.shape, stride).map_err(|e| e.to_string())
+    /// From the beginning of one image to that of the next.
+    pub(super) fn stride(&self) -> usize {
+        self.image_len() + Self::BETWEEN
     }
 
-    fn view_mut(&mut self) -> Result<TensorViewMut<'_>, Broken> {
-        let stride = self.image_len() + Self::BETWEEN;
-        TensorViewMut::new(&mut self.buffer[Self::BEFORE..], self.shape, stride).map_err(|e| e.to_string())
-    }
-
-    /// Whether element `i` of the buffer lies in a gap.
+    /// Whether element `i` of the memory lies in a gap.
     fn is_gap(&self, i: usize) -> bool {
-        i < Self::BEFORE || (i - Self::BEFORE) % (self.image_len() + Self::BETWEEN) >= self.image_len()
+        i < Self::BEFORE || (i - Self::BEFORE) % self.stride() >= self.image_len()
     }
 
     /// Forgets the images: NaN, so that an element that is never written shows.
     fn clear(&mut self) {
-        for i in 0..self.buffer.len() {
+        for i in 0..self.memory.data().len() {
             if !self.is_gap(i) {
-                self.buffer[i] = f32::NAN;
+                self.memory.data_mut()[i] = f32::NAN;
             }
         }
     }
 
     fn first_touched_gap(&self) -> Option<usize> {
-        (0..self.buffer.len()).find(|&i| self.is_gap(i) && self.buffer[i].to_bits() != self.gap.to_bits())
+        let data = self.memory.data();
+        (0..data.len()).find(|&i| self.is_gap(i) && data[i].to_bits() != self.gap.to_bits())
+    }
+
+    /// The elements of the images, without the gaps.
+    fn images(&self) -> Vec<f32> {
+        let data = self.memory.data().iter().enumerate();
+        data.filter(|(i, _)| !self.is_gap(*i)).map(|(_, v)| *v).collect()
     }
 }

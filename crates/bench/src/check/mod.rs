@@ -1,27 +1,32 @@
-//! Every operator, instruction set and algorithm against the naive reference.
+//! Every operator, device and algorithm against the naive reference.
 //!
-//! A case is solved once by the [`oracle`], then by the [`kernels`] on each instruction set and, for conv2d, by each
-//! algorithm that supports it; [`crate::compare`] judges. The cases are data: [`crate::suites::check`].
+//! A case is solved once by the [`oracle`], then by the [`kernels`] on each instruction set of the CPU and on the GPU and,
+//! for conv2d, by each algorithm that supports it there; [`crate::compare`] judges. The cases are data:
+//! [`crate::suites::check`].
 
+mod device;
 pub mod kernels;
 pub mod laws;
 pub mod oracle;
 mod report;
 
+pub use device::{Device, Devices};
 pub(crate) use report::REFERENCE;
 pub use report::{CheckReport, Failure, NotYet, Row};
 
-use tilewise_kernels::{Conv2dAlgo, Cpu, Isa};
+use tilewise_kernels::{Conv2dAlgo, Isa};
 
 use crate::case::{Case, Inputs, Op, Problem};
 use crate::compare::{Comparison, Target};
-use crate::suites;
+use crate::{gpu, suites};
 
-/// What to check. The default is the quick suite on everything that this machine has.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// What to check. The default is the quick suite on every instruction set of this machine's CPU.
+#[derive(Debug, Clone, Default)]
 pub struct CheckOptions {
     /// Only these operators; empty for all.
     pub ops: Vec<Op>,
+    /// The devices to run on.
+    pub devices: Devices,
     /// Only these instruction sets; empty for all that this machine has.
     pub isas: Vec<Isa>,
     /// Only these algorithms of conv2d; empty for all.
@@ -33,9 +38,16 @@ pub struct CheckOptions {
 }
 
 impl CheckOptions {
-    /// The instruction sets to run on.
-    pub(crate) fn isas(&self) -> Vec<Isa> {
-        if self.isas.is_empty() { Isa::available().collect() } else { self.isas.clone() }
+    /// Everything that this machine has, as tests want it ([`gpu::of_tests`]).
+    pub fn of_tests() -> Self {
+        let devices = gpu::of_tests().map_or(Devices::Cpu, |gpu| Devices::All(gpu.clone()));
+        CheckOptions { devices, ..CheckOptions::default() }
+    }
+
+    /// The devices to run on, the CPU once for each instruction set.
+    pub(crate) fn devices(&self) -> Vec<Device> {
+        let isas = if self.isas.is_empty() { Isa::available().collect() } else { self.isas.clone() };
+        self.devices.list(&isas)
     }
 
     /// Whether cases of `op` are wanted.
@@ -43,12 +55,13 @@ impl CheckOptions {
         self.ops.is_empty() || self.ops.contains(&op)
     }
 
-    /// The ways to solve `problem`: each algorithm for conv2d, the only one for others.
-    pub(crate) fn algos(&self, problem: &Problem) -> Vec<Option<Conv2dAlgo>> {
+    /// The ways to solve `problem` on a device: each algorithm for conv2d, the only one for others.
+    fn algos(&self, problem: &Problem, device: &Device) -> Vec<Option<Conv2dAlgo>> {
         let wanted = |algo: &Conv2dAlgo| self.algos.is_empty() || self.algos.contains(algo);
         match problem {
             Problem::Conv2d { shape, .. } => {
-                Conv2dAlgo::ALL.into_iter().filter(wanted).filter(|a| a.supports(shape)).map(Some).collect()
+                let fits = |algo: &Conv2dAlgo| wanted(algo) && device.supports(*algo, shape);
+                Conv2dAlgo::ALL.into_iter().filter(fits).map(Some).collect()
             }
             _ => vec![None],
         }
@@ -66,7 +79,7 @@ pub fn run(options: &CheckOptions, progress: &dyn Fn(usize, usize, &str)) -> Che
             .filter(|case| options.wants(case.problem.op()))
             .collect(),
     };
-    let mut report = CheckReport::default();
+    let mut report = CheckReport::new(&options.devices);
     for (done, case) in cases.iter().enumerate() {
         let text = case.to_string();
         progress(done, cases.len(), &text);
@@ -74,16 +87,16 @@ pub fn run(options: &CheckOptions, progress: &dyn Fn(usize, usize, &str)) -> Che
             let targets = oracle::targets(&case.problem, &inputs, case.numbers);
             (inputs, targets)
         });
-        for (isa, algo) in ways(options, &case.problem) {
+        for (device, algo) in ways(options, &case.problem) {
             let outcome = match &prepared {
-                Ok((inputs, targets)) => solve_and_compare(isa, algo, &case.problem, inputs, targets),
+                Ok((inputs, targets)) => solve_and_compare(&device, algo, &case.problem, inputs, targets),
                 Err(error) => Err(error.to_string()),
             };
             let algo = algo.map_or("-", Conv2dAlgo::name);
-            let row = report.row(case.problem.op().name(), isa.name(), algo);
+            let row = report.row(case.problem.op().name(), device.name(), algo);
             row.add(outcome, &text, || {
                 let algo = if algo == "-" { String::new() } else { format!(" --algo {algo}") };
-                format!("tilewise check --isa {isa}{algo} --case \"{text}\"")
+                format!("tilewise check {}{algo} --case \"{text}\"", device.flags())
             });
         }
     }
@@ -91,10 +104,13 @@ pub fn run(options: &CheckOptions, progress: &dyn Fn(usize, usize, &str)) -> Che
     report
 }
 
-/// Every instruction set with every algorithm.
-pub(crate) fn ways(options: &CheckOptions, problem: &Problem) -> Vec<(Isa, Option<Conv2dAlgo>)> {
-    let algos = options.algos(problem);
-    options.isas().into_iter().flat_map(|isa| algos.iter().map(move |&algo| (isa, algo))).collect()
+/// Every device with every algorithm.
+pub(crate) fn ways(options: &CheckOptions, problem: &Problem) -> Vec<(Device, Option<Conv2dAlgo>)> {
+    let of_device = |device: Device| {
+        let algos = options.algos(problem, &device);
+        algos.into_iter().map(move |algo| (device.clone(), algo))
+    };
+    options.devices().into_iter().flat_map(of_device).collect()
 }
 
 /// Solves a problem in one way and compares all that it gives, in the order of [`Problem::outputs`].
@@ -102,26 +118,25 @@ pub(crate) fn ways(options: &CheckOptions, problem: &Problem) -> Vec<(Isa, Optio
 /// # Errors
 /// If the kernels refuse, in words.
 pub fn solve_and_compare(
-    isa: Isa,
+    device: &Device,
     algo: Option<Conv2dAlgo>,
     problem: &Problem,
     inputs: &Inputs,
     targets: &[Target],
 ) -> Result<Vec<Comparison>, String> {
-    let cpu = Cpu::with_isa(isa).map_err(|e| e.to_string())?;
-    let outputs = kernels::solve(&cpu, problem, inputs, algo).map_err(|e| e.to_string())?;
+    let outputs = device.solve(problem, inputs, algo).map_err(|e| e.to_string())?;
     if outputs.len() != targets.len() {
         return Err(format!("{} outputs, expected {}", outputs.len(), targets.len()));
     }
     Ok(targets.iter().zip(&outputs).map(|(target, got)| target.compare(got)).collect())
 }
 
-/// Checks one case on every instruction set by every algorithm that supports it.
+/// Checks one case on every device by every algorithm that supports it there.
 ///
 /// # Errors
 /// All failures, with the commands that show them again: what a test prints.
 pub fn verify(case: &Case) -> Result<(), String> {
-    let report = run(&CheckOptions { case: Some(case.clone()), ..CheckOptions::default() }, &|_, _, _| {});
+    let report = run(&CheckOptions { case: Some(case.clone()), ..CheckOptions::of_tests() }, &|_, _, _| {});
     if report.passed() {
         return Ok(());
     }

@@ -2,26 +2,29 @@
 
 use serde::Serialize;
 
+use super::Devices;
 use crate::compare::Comparison;
 
-/// What stands for the instruction set in rows that judge the oracle itself.
+/// What stands for the device in rows that judge the oracle itself.
 pub(crate) const REFERENCE: &str = "reference";
 
 /// The result of [`crate::check::run`] or [`crate::golden::run`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct CheckReport {
-    /// One per operator, instruction set and algorithm.
+    /// One per operator, device and algorithm.
     pub rows: Vec<Row>,
     /// What was asked for but cannot be checked yet. Never counted as passed.
     pub not_yet: Vec<NotYet>,
+    /// The adapter and driver that `gpu` stands for, if a GPU was checked.
+    pub gpu: Option<String>,
 }
 
-/// All cases of one operator on one instruction set by one algorithm.
+/// All cases of one operator on one device by one algorithm.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     /// The operator.
     pub operator: String,
-    /// The instruction set; `reference` where the oracle itself is judged.
+    /// The instruction set of the CPU, or `gpu`; `reference` where the oracle itself is judged.
     pub isa: String,
     /// The algorithm; `-` for operators that have one only.
     pub algo: String,
@@ -61,6 +64,11 @@ pub struct NotYet {
 }
 
 impl CheckReport {
+    /// Without rows.
+    pub(crate) fn new(devices: &Devices) -> Self {
+        CheckReport { gpu: devices.gpu().map(|gpu| gpu.adapter().to_string()), ..CheckReport::default() }
+    }
+
     /// Whether kernels were checked and everything is right.
     pub fn passed(&self) -> bool {
         self.cases() > 0 && self.rows.iter().all(|row| row.failures.is_empty())

@@ -5,9 +5,9 @@
 //! stored as `NAME/x`. `grads` names gradients (`gx` for `x`) for the incoming gradient `gy`, which is stored as an input.
 //! Tensors are f32, labels i64. `tools/make_golden.py` makes such files.
 //!
-//! A case becomes a [`Problem`], and from there everything is as in [`crate::check`]: solved on every instruction set
-//! by every algorithm, within the same tolerances. The oracle's own answer is held against the file, too, in rows of
-//! the instruction set `reference`. The files come from strangers, so nothing in them is believed: a file that cannot be
+//! A case becomes a [`Problem`], and from there everything is as in [`crate::check`]: solved on every device by
+//! every algorithm, within the same tolerances. The oracle's own answer is held against the file, too, in rows of
+//! the device `reference`. The files come from strangers, so nothing in them is believed: a file that cannot be
 //! read is an error, a case that cannot be understood a failure of its operator, and nothing is skipped in silence.
 
 mod file;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use tilewise_kernels::{Conv2dAlgo, Tensor};
 
 use crate::case::{Inputs, Numbers, Op, Problem};
-use crate::check::{self, CheckOptions, CheckReport, REFERENCE, oracle};
+use crate::check::{self, CheckOptions, CheckReport, Device, REFERENCE, oracle};
 use crate::compare::{Comparison, Target};
 use file::{CaseEntry, GoldenFile};
 
@@ -47,7 +47,7 @@ pub enum GoldenError {
     },
 }
 
-/// Checks the cases of all files: those whose operator `options.ops` names, on `options.isas`, by `options.algos`.
+/// Checks the cases of all files: those whose operator `options.ops` names, on `options.devices`, by `options.algos`.
 /// `progress(done, total, case)` is called before each case.
 ///
 /// # Errors
@@ -66,7 +66,7 @@ pub fn run(
         })
         .collect::<Result<Vec<_>, _>>()?;
     let total = files.iter().map(|f| f.cases.len()).sum();
-    let (mut report, mut done) = (CheckReport::default(), 0);
+    let (mut report, mut done) = (CheckReport::new(&options.devices), 0);
     for (path, file) in paths.iter().zip(&files) {
         for entry in &file.cases {
             progress(done, total, &entry.name);
@@ -89,16 +89,16 @@ fn check_case(
     if entry.op.parse::<Op>().is_ok_and(|op| !options.wants(op)) {
         return;
     }
-    let repro = |isa: &str, algo: &str| {
+    let repro = |device: Option<&Device>, algo: &str| {
         let algo = if algo == "-" { String::new() } else { format!(" --algo {algo}") };
-        let isa = if isa == REFERENCE { String::new() } else { format!(" --isa {isa}") };
-        format!("tilewise check --op {}{isa}{algo} --golden \"{}\"", entry.op, path.display())
+        let device = device.map_or(String::new(), |device| format!(" {}", device.flags()));
+        format!("tilewise check --op {}{device}{algo} --golden \"{}\"", entry.op, path.display())
     };
     let golden = match GoldenCase::read(file, entry) {
         Ok(golden) => golden,
         Err(message) => {
             let row = report.row(&entry.op, "-", "-");
-            row.add(Err(message), &entry.name, || repro(REFERENCE, "-"));
+            row.add(Err(message), &entry.name, || repro(None, "-"));
             return;
         }
     };
@@ -108,16 +108,19 @@ fn check_case(
     let own = oracle::targets(&golden.problem, &golden.inputs, Numbers::Real);
     report
         .row(&entry.op, REFERENCE, "f64")
-        .add(compare_oracle(&own, &golden.outputs), &entry.name, || repro(REFERENCE, "-"));
+        .add(compare_oracle(&own, &golden.outputs), &entry.name, || repro(None, "-"));
     let with_values = |(own, want): (Target, &Tensor)| own.with_values(want.data(), FILE_ROUNDINGS);
     let targets: Option<Vec<Target>> = own.into_iter().zip(&golden.outputs).map(with_values).collect();
-    for (isa, algo) in check::ways(options, &golden.problem) {
+    for (device, algo) in check::ways(options, &golden.problem) {
         let outcome = match &targets {
-            Some(targets) => check::solve_and_compare(isa, algo, &golden.problem, &golden.inputs, targets),
+            Some(targets) => {
+                check::solve_and_compare(&device, algo, &golden.problem, &golden.inputs, targets)
+            }
             None => Err("the oracle's answer has another length".to_owned()),
         };
         let algo = algo.map_or("-", Conv2dAlgo::name);
-        report.row(&entry.op, isa.name(), algo).add(outcome, &entry.name, || repro(isa.name(), algo));
+        let row = report.row(&entry.op, device.name(), algo);
+        row.add(outcome, &entry.name, || repro(Some(&device), algo));
     }
 }
 

@@ -23,16 +23,17 @@ pub fn cross_entropy(input: Shape4, x: &[f32], labels: &[usize]) -> Answer {
     Answer::scalar(sum / samples as f64, magnitude / samples as f64, input.c + samples + 8)
 }
 
-/// Mean of `max(x, 0) - x * target + log(1 + exp(-|x|))`: binary cross entropy of `sigmoid(x)`.
+/// Mean of `(1 - target) * x + max(-x, 0) + log(1 + exp(-|x|))`: binary cross entropy of `sigmoid(x)`, in the form in which
+/// PyTorch has it, for which infinities matter.
 pub fn bce_with_logits(x: &[f32], target: &[f32]) -> Answer {
     let (mut sum, mut magnitude) = (0.0, 0.0);
     for (&x, &t) in x.iter().zip(target) {
         let (x, t) = (f64::from(x), f64::from(t));
         // A comparison, not `max`, which would drop a NaN.
-        let positive = if x < 0.0 { 0.0 } else { x };
+        let opposite = if x > 0.0 { 0.0 } else { -x };
         let log = (-x.abs()).exp().ln_1p();
-        sum += positive - x * t + log;
-        magnitude += positive + (x * t).abs() + log;
+        sum += (1.0 - t) * x + opposite + log;
+        magnitude += x.abs() + (x * t).abs() + log;
     }
     Answer::scalar(sum / x.len() as f64, magnitude / x.len() as f64, x.len() + 8)
 }

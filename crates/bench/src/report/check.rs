@@ -5,12 +5,12 @@ use std::fmt;
 use super::table;
 use crate::check::{CheckReport, Row};
 
-/// One line for each operator, instruction set and algorithm, then what failed and what is not there yet.
+/// One line for each operator, device and algorithm, then what failed and what is not there yet.
 impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let header = [
             "operator",
-            "ISA",
+            "device",
             "algorithm",
             "cases",
             "worst error",
@@ -36,7 +36,7 @@ impl fmt::Display for CheckReport {
     }
 }
 
-/// A check, one line for each operator and algorithm with a column for each instruction set: the largest error as a
+/// A check, one line for each operator and algorithm with a column for each device: the largest error as a
 /// multiple of its tolerance.
 pub struct Matrix<'a>(pub &'a CheckReport);
 
@@ -92,6 +92,9 @@ fn verdict(row: &Row) -> String {
 const SHOWN: usize = 12;
 
 fn write_rest(f: &mut fmt::Formatter<'_>, report: &CheckReport) -> fmt::Result {
+    if let Some(gpu) = &report.gpu {
+        writeln!(f, "gpu: {gpu}")?;
+    }
     for not_yet in &report.not_yet {
         writeln!(f, "not yet: {}: {} ({} cases)", not_yet.operator, not_yet.what, not_yet.cases)?;
     }
@@ -105,7 +108,7 @@ fn write_rest(f: &mut fmt::Formatter<'_>, report: &CheckReport) -> fmt::Result {
     if failed > SHOWN {
         writeln!(
             f,
-            "\nand {} more (--op, --isa and --algo narrow them down; --json lists all)",
+            "\nand {} more (--op, --device, --isa and --algo narrow them down; --json lists all)",
             failed - SHOWN
         )?;
     }
@@ -138,8 +141,11 @@ mod tests {
     #[test]
     fn a_failure_is_shown_with_its_command() {
         let failure = Failure { case: "n1".into(), message: "3 of 9".into(), repro: "tilewise check".into() };
-        let report =
-            CheckReport { rows: vec![row("avx2", vec![]), row("avx512", vec![failure])], not_yet: vec![] };
+        let report = CheckReport {
+            rows: vec![row("avx2", vec![]), row("avx512", vec![failure])],
+            not_yet: vec![],
+            gpu: None,
+        };
         for text in [report.to_string(), Matrix(&report).to_string()] {
             assert!(text.contains("FAILED conv2d avx512 direct: n1: 3 of 9\n  tilewise check\n"), "{text}");
             assert!(text.contains("1 FAILED") && text.ends_with("1 of 14 runs FAILED.\n"), "{text}");
@@ -149,9 +155,10 @@ mod tests {
     #[test]
     fn what_is_not_yet_there_is_listed_and_nothing_is_no_success() {
         let not_yet = NotYet { operator: "conv2d".into(), what: "gradients gx".into(), cases: 8 };
-        let report = CheckReport { rows: vec![], not_yet: vec![not_yet] };
+        let report = CheckReport { rows: vec![], not_yet: vec![not_yet], gpu: Some("Some card".into()) };
         let text = report.to_string();
         assert!(text.contains("not yet: conv2d: gradients gx (8 cases)"), "{text}");
+        assert!(text.contains("gpu: Some card"), "{text}");
         assert!(text.contains("Nothing was checked") && !report.passed());
     }
 }

@@ -9,28 +9,28 @@ use super::table;
 use crate::throughput::{Label, Work};
 use crate::timing::Timing;
 
-/// A measured rate, and the roof it is held against, measured just before and after it.
+/// A measured rate, and the roof it is held against, measured just before and after it, where there is one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rate {
     /// Arithmetic.
     Compute {
         /// 2 x multiply-accumulates of the plain operator / median time.
         gflops: f64,
-        /// The FMA peak, in GFLOP/s, on as many threads.
-        peak: f64,
+        /// The FMA peak, in GFLOP/s, on as many threads; `None` where it is not known (a GPU).
+        peak: Option<f64>,
     },
     /// Memory.
     Memory {
         /// Bytes of input and output / median time.
         gbytes_per_s: f64,
-        /// The bandwidth of copying, in GB/s, on as many threads.
-        bandwidth: f64,
+        /// The bandwidth of copying, in GB/s, on as many threads; `None` where it is not known (a GPU).
+        bandwidth: Option<f64>,
     },
 }
 
 impl Rate {
     /// The rate of `work` done in `seconds`, below `roof`.
-    pub fn new(work: Work, seconds: f64, roof: f64) -> Self {
+    pub fn new(work: Work, seconds: f64, roof: Option<f64>) -> Self {
         match work {
             Work::Flops(flops) => Rate::Compute { gflops: flops / seconds / 1e9, peak: roof },
             Work::Bytes(bytes) => Rate::Memory { gbytes_per_s: bytes / seconds / 1e9, bandwidth: roof },
@@ -44,16 +44,16 @@ impl Rate {
         }
     }
 
-    /// The most that the machine gives, in the same unit.
-    pub fn roof(self) -> f64 {
+    /// The most that the machine gives, in the same unit, if that is known.
+    pub fn roof(self) -> Option<f64> {
         match self {
             Rate::Compute { peak: roof, .. } | Rate::Memory { bandwidth: roof, .. } => roof,
         }
     }
 
     /// The value in percent of the roof.
-    pub fn percent(self) -> f64 {
-        100.0 * self.value() / self.roof()
+    pub fn percent(self) -> Option<f64> {
+        self.roof().map(|roof| 100.0 * self.value() / roof)
     }
 
     /// `GFLOP/s` or `GB/s`.
@@ -78,14 +78,16 @@ impl Rate {
 pub struct Row {
     /// What was measured.
     pub label: Label,
-    /// `cpu`
+    /// `cpu` or `gpu`.
     pub device: &'static str,
-    /// The instruction set.
-    pub isa: &'static str,
-    /// The number of threads.
+    /// The instruction set; on a GPU, the adapter.
+    pub isa: String,
+    /// The number of threads; on a GPU, the one that queues.
     pub threads: usize,
-    /// Seconds per call.
+    /// Seconds per call; on a GPU, by its own clock, if it has one.
     pub timing: Timing,
+    /// On a GPU, seconds from a call to its end, by the clock on the wall.
+    pub wall: Option<Timing>,
     /// What follows from the median.
     pub rate: Rate,
     /// The error of the outputs that were compared with the reference, `|got - want| / |want|`; `None` if the workload
@@ -104,6 +106,8 @@ struct Record<'a> {
     isa: &'a str,
     threads: usize,
     ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wall_ms: Option<f64>,
     #[serde(flatten)]
     rate: RateRecord,
     rel_l2_error: Option<f64>,
@@ -112,8 +116,8 @@ struct Record<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum RateRecord {
-    Compute { gflops: f64, percent_of_peak: f64 },
-    Memory { gbytes_per_s: f64, percent_of_bandwidth: f64 },
+    Compute { gflops: f64, percent_of_peak: Option<f64> },
+    Memory { gbytes_per_s: f64, percent_of_bandwidth: Option<f64> },
 }
 
 impl Serialize for Row {
@@ -123,9 +127,10 @@ impl Serialize for Row {
             name: &self.label.name,
             device: self.device,
             algo: &self.label.algo,
-            isa: self.isa,
+            isa: &self.isa,
             threads: self.threads,
             ms: self.timing.median * 1e3,
+            wall_ms: self.wall.map(|wall| wall.median * 1e3),
             rate: match rate {
                 Rate::Compute { gflops, .. } => RateRecord::Compute { gflops, percent_of_peak: percent },
                 Rate::Memory { gbytes_per_s, .. } => {
@@ -155,6 +160,10 @@ impl Serialize for Report {
     }
 }
 
+/// How the two times of a GPU came about.
+const WALL_NOTE: &str = "ms is by the clock of the device, of calls queued one behind the other; wall ms is what one call alone takes \
+     to be queued, to run and to be waited for.";
+
 /// A quiet machine keeps the median call within this multiple of the fastest.
 const BUSY: f64 = 1.15;
 
@@ -169,22 +178,28 @@ impl Report {
         self.rows.iter().all(|row| row.mismatch.is_none())
     }
 
-    /// `Convolution + bias + ReLU: avx512, 1 thread`
+    /// `Convolution + bias + ReLU: avx512, 1 thread`; a GPU has no number of threads.
     pub fn heading(&self) -> String {
         let Some(row) = self.rows.first() else { return self.title.to_owned() };
+        if row.wall.is_some() {
+            return format!("{}: {}", self.title, row.isa);
+        }
         let plural = if row.threads == 1 { "" } else { "s" };
         format!("{}: {}, {} thread{plural}", self.title, row.isa, row.threads)
     }
 
-    /// The lowest and highest roof, and the median percentage of it.
+    /// The lowest and highest roof, and the median percentage of it; for a GPU, how its times were taken.
     fn summary(&self) -> Option<String> {
         let first = self.rows.first()?.rate;
-        let sorted = |value: fn(&Row) -> f64| {
-            let mut values: Vec<f64> = self.rows.iter().map(value).collect();
+        if self.rows.iter().any(|row| row.wall.is_some()) {
+            return Some(WALL_NOTE.to_owned());
+        }
+        let sorted = |value: fn(&Row) -> Option<f64>| {
+            let mut values: Vec<f64> = self.rows.iter().filter_map(value).collect();
             values.sort_by(f64::total_cmp);
-            values
+            (!values.is_empty()).then_some(values)
         };
-        let (roofs, percents) = (sorted(|row| row.rate.roof()), sorted(|row| row.rate.percent()));
+        let (roofs, percents) = (sorted(|row| row.rate.roof())?, sorted(|row| row.rate.percent())?);
         Some(format!(
             "{} measured before and after each row: {:.0} to {:.0} {}. The median row reaches {:.0}% of it.",
             capitalised(first.roof_name()),
@@ -211,8 +226,19 @@ impl Report {
             Rate::Compute { .. } => "% of peak",
             Rate::Memory { .. } => "% of bandwidth",
         });
-        let header = ["network", "layer", "shape", "algorithm", "ms", unit, roof, "rel. L2 error"];
-        let mut table = table(&header, 4);
+        // What no row has needs no column.
+        let has_wall = self.rows.iter().any(|row| row.wall.is_some());
+        let has_roof = self.rows.iter().any(|row| row.rate.roof().is_some());
+        let columns = |wall: String, roof: String| (has_wall.then_some(wall), has_roof.then_some(roof));
+        let (wall, roof) = columns("wall ms".to_owned(), roof.to_owned());
+        let fixed = ["network", "layer", "shape", "algorithm", "ms"].map(str::to_owned).into_iter();
+        let header: Vec<String> = fixed
+            .chain(wall)
+            .chain([unit.to_owned()])
+            .chain(roof)
+            .chain(["rel. L2 error".to_owned()])
+            .collect();
+        let mut table = table(&header.iter().map(String::as_str).collect::<Vec<_>>(), 4);
         let mut group = "";
         for row in &self.rows {
             let Label { group: own, name, shape, algo } = &row.label;
@@ -224,16 +250,13 @@ impl Report {
                 (_, Some(error)) => format!("{error:.1e}"),
                 (_, None) => "-".to_owned(),
             };
-            table.add_row([
-                shown,
-                name,
-                shape,
-                algo,
-                &format!("{:.3}", row.timing.median * 1e3),
-                &format!("{:.1}", row.rate.value()),
-                &format!("{:.0}%", row.rate.percent()),
-                &error,
-            ]);
+            let wall = row.wall.map_or("-".to_owned(), |wall| format!("{:.3}", wall.median * 1e3));
+            let percent = row.rate.percent().map_or("-".to_owned(), |percent| format!("{percent:.0}%"));
+            let (wall, percent) = columns(wall, percent);
+            let fixed = [shown, name, shape, algo].map(str::to_owned).into_iter();
+            let time = [format!("{:.3}", row.timing.median * 1e3)];
+            let rate = [format!("{:.1}", row.rate.value())];
+            table.add_row(fixed.chain(time).chain(wall).chain(rate).chain(percent).chain([error]));
         }
         table
     }
@@ -275,10 +298,11 @@ mod tests {
         Row {
             label,
             device: "cpu",
-            isa: "avx2",
+            isa: "avx2".into(),
             threads: 1,
             timing,
-            rate: Rate::new(work, timing.median, 100.0),
+            wall: None,
+            rate: Rate::new(work, timing.median, Some(100.0)),
             rel_l2_error: Some(1.25e-6),
             mismatch,
         }
@@ -295,6 +319,21 @@ mod tests {
         let report = Report::new("Pooling", vec![row("a", Work::Bytes(1e7), None)]);
         let json = serde_json::to_string(&report).unwrap();
         assert!(json.contains(r#""gbytes_per_s":5.0,"percent_of_bandwidth":5.0"#), "{json}");
+    }
+
+    #[test]
+    fn a_row_of_a_gpu_has_its_two_times_and_no_roof() {
+        let mut row = row("a", Work::Flops(1e8), None);
+        row.wall = Some(Timing { median: 0.004, ..row.timing });
+        row.rate = Rate::new(Work::Flops(1e8), row.timing.median, None);
+        (row.device, row.isa) = ("gpu", "Some card".into());
+        let report = Report::new("Convolution", vec![row]);
+        let json = serde_json::to_string(&report).unwrap();
+        assert!(json.contains(r#""device":"gpu","algo":"direct","isa":"Some card","threads":1,"#), "{json}");
+        assert!(json.contains(r#""ms":2.0,"wall_ms":4.0,"gflops":50.0,"percent_of_peak":null,"#), "{json}");
+        let text = report.to_string();
+        assert!(text.starts_with("Convolution: Some card\n") && !text.contains("% of peak"), "{text}");
+        assert!(text.contains("wall ms") && text.contains("4.000"), "{text}");
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tilewise_kernels::{Activation, Conv2dAlgo, Conv2dPlan, Conv2dShape, Cpu, Scratch, Shape4, Tensor};
+use tilewise_kernels::{Activation, Conv2dAlgo, Conv2dShape, DeviceTensor, Shape4, Tensor};
 
-use super::{Bench, Label, Options, Progress, Work, Workload, fill};
+use super::{
+    CpuMeter, GpuMeter, Label, Measured, Meter, Options, Progress, Sample, Work, Workload, fill, filled,
+};
 use crate::compare::Target;
 use crate::error::{Error, Result};
 use crate::reference::{self, Answer};
@@ -14,48 +16,46 @@ use crate::suites::networks::Layer;
 /// Outputs that are compared with the reference, of each layer: beside the corners, chosen at random.
 const SAMPLES: usize = 256;
 
-/// A planned convolution with all its memory.
-pub struct ConvCall {
+/// A planned convolution with all its memory, on any device.
+pub struct ConvCall<B: Measured> {
+    device: B,
     shape: Conv2dShape,
-    plan: Conv2dPlan,
-    scratch: Scratch,
-    x: Tensor,
+    plan: B::Conv2d,
+    x: B::Tensor,
     weights: Tensor,
     bias: Vec<f32>,
-    y: Tensor,
+    y: B::Tensor,
 }
 
-impl ConvCall {
+impl<B: Measured> ConvCall<B> {
     /// Packs the weights and allocates everything. `algo`: `None` leaves the choice to the plan.
     ///
     /// # Errors
     /// If the algorithm does not compute this shape, or memory runs out.
-    pub fn new(cpu: &Cpu, shape: &Conv2dShape, algo: Option<Conv2dAlgo>) -> tilewise_kernels::Result<Self> {
-        let mut x = Tensor::zeros(shape.input())?;
-        let mut weights = Tensor::zeros(shape.weights())?;
+    pub fn new(device: &B, shape: &Conv2dShape, algo: Option<Conv2dAlgo>) -> tilewise_kernels::Result<Self> {
+        let x = device.upload(&filled(shape.input(), 1)?)?;
+        let weights = filled(shape.weights(), 2)?;
         let mut bias = vec![0.0; shape.output().c];
-        fill(x.data_mut(), 1);
-        fill(weights.data_mut(), 2);
         fill(&mut bias, 3);
-        let plan = Conv2dPlan::new(cpu, *shape, weights.data(), Some(&bias), Activation::Relu, algo)?;
-        let scratch = plan.scratch()?;
-        let y = Tensor::zeros(shape.output())?;
-        Ok(ConvCall { shape: *shape, plan, scratch, x, weights, bias, y })
+        let plan = device.plan_conv2d(*shape, weights.data(), Some(&bias), Activation::Relu, algo)?;
+        let y = device.empty(shape.output())?;
+        Ok(ConvCall { device: device.clone(), shape: *shape, plan, x, weights, bias, y })
     }
 
     /// The algorithm that the plan uses.
     pub fn algo(&self) -> Conv2dAlgo {
-        self.plan.algo()
+        B::algo(&self.plan)
     }
 }
 
-impl Workload for ConvCall {
+impl<B: Measured> Workload for ConvCall<B> {
     fn call(&mut self) -> tilewise_kernels::Result<()> {
-        self.plan.run(self.x.view(), self.y.view_mut(), &mut self.scratch)
+        self.device.conv2d_into(&mut self.plan, self.x.view(), self.y.view_mut())
     }
 
-    fn sample(&self) -> Option<(Target, Vec<f32>)> {
-        Some(sample(&self.shape, &self.x, &self.weights, &self.bias, &self.y))
+    fn sample(&self) -> tilewise_kernels::Result<Option<Sample>> {
+        let (x, y) = (self.device.download(&self.x)?, self.device.download(&self.y)?);
+        Ok(Some(sample(&self.shape, &x, &self.weights, &self.bias, &y)))
     }
 
     fn work(&self) -> Work {
@@ -64,13 +64,7 @@ impl Workload for ConvCall {
 }
 
 /// The reference and `y = relu(conv(x) + bias)` at some positions.
-pub(super) fn sample(
-    shape: &Conv2dShape,
-    x: &Tensor,
-    weights: &Tensor,
-    bias: &[f32],
-    y: &Tensor,
-) -> (Target, Vec<f32>) {
+pub fn sample(shape: &Conv2dShape, x: &Tensor, weights: &Tensor, bias: &[f32], y: &Tensor) -> Sample {
     let positions = sample_positions(shape.output());
     let at = |&at: &[usize; 4]| reference::conv2d_at(shape, x.data(), weights.data(), Some(bias), at);
     let (value, magnitude) = positions.iter().map(at).unzip();
@@ -118,36 +112,44 @@ pub fn shape_text(shape: &Conv2dShape) -> String {
 ///
 /// # Errors
 /// If no layer can be computed by the algorithm asked for, or memory or the instruction set is missing.
-pub fn conv2d(layers: &[Layer], options: Options, progress: Progress<'_>) -> Result<Report> {
-    let mut bench = Bench::new(options)?;
-    let fits = |layer: &&Layer| options.algo.is_none_or(|algo| algo.supports(&layer.shape));
+pub fn conv2d(layers: &[Layer], options: &Options, progress: Progress<'_>) -> Result<Report> {
+    match &options.gpu {
+        None => measure(CpuMeter::new(options)?, layers, options.algo, progress),
+        Some(gpu) => measure(GpuMeter::new(gpu.clone(), options), layers, options.algo, progress),
+    }
+}
+
+fn measure<M: Meter>(
+    mut meter: M,
+    layers: &[Layer],
+    algo: Option<Conv2dAlgo>,
+    progress: Progress<'_>,
+) -> Result<Report> {
+    let device = meter.device();
+    let fits = |layer: &&Layer| algo.is_none_or(|algo| device.supports(algo, &layer.shape));
     let (chosen, left_out): (Vec<_>, Vec<_>) = layers.iter().partition(fits);
-    if let (Some(algo), true, Some(first)) = (options.algo, chosen.is_empty(), layers.first()) {
+    if let (Some(algo), true, Some(first)) = (algo, chosen.is_empty(), layers.first()) {
         let (layer, shape) = (first.name.clone(), shape_text(&first.shape));
         return Err(Error::NoLayerFits { algo: algo.name(), layer, shape });
     }
-    let rows = bench.rows(
-        progress,
-        &chosen,
-        |layer| layer.name.clone(),
-        |bench, layer| row(bench, layer, options.algo),
-    )?;
+    let name = |layer: &&Layer| layer.name.clone();
+    let rows = meter.rows(progress, &chosen, name, |meter, layer| row(meter, layer, algo))?;
     let mut report = Report::new("Convolution + bias + ReLU", rows);
-    if let (Some(algo), false) = (options.algo, left_out.is_empty()) {
+    if let (Some(algo), false) = (algo, left_out.is_empty()) {
         let names: Vec<_> = left_out.iter().map(|layer| layer.name.as_str()).collect();
         report.notes.push(format!("Left out, as {algo} does not compute them: {}.", names.join(", ")));
     }
     Ok(report)
 }
 
-fn row(bench: &mut Bench, layer: &Layer, algo: Option<Conv2dAlgo>) -> Result<Row> {
+fn row<M: Meter>(meter: &mut M, layer: &Layer, algo: Option<Conv2dAlgo>) -> Result<Row> {
     let refused = |error| Error::Layer { layer: layer.name.clone(), source: Box::new(error) };
-    let call = ConvCall::new(&bench.cpu, &layer.shape, algo).map_err(refused)?;
+    let call = ConvCall::new(&meter.device(), &layer.shape, algo).map_err(refused)?;
     let label = Label {
         group: layer.network.clone(),
         name: layer.name.clone(),
         shape: shape_text(&layer.shape),
         algo: call.algo().name().to_owned(),
     };
-    bench.measure(label, call)
+    meter.measure(label, call)
 }

@@ -2,56 +2,56 @@
 
 use tilewise_kernels::cpu::gemm::{MicrokernelProbe, probe_microkernel};
 use tilewise_kernels::{
-    Activation, Conv2dParams, Conv2dShape, Cpu, Isa, LinearPlan, LinearShape, Scratch, Shape4, Tensor,
+    Activation, Conv2dParams, Conv2dShape, DeviceTensor, Isa, LinearShape, Shape4, Tensor,
 };
 
-use super::{Bench, Label, Options, Progress, Work, Workload, conv2d, fill};
-use crate::compare::Target;
+use super::{
+    CpuMeter, GpuMeter, Label, Measured, Meter, Options, Progress, Sample, Work, Workload, conv2d, fill,
+    filled,
+};
 use crate::error::Result;
-use crate::report::Report;
+use crate::report::{Report, Row};
 
-/// A planned fully connected layer with all its memory.
-pub struct GemmCall {
+/// A planned fully connected layer with all its memory, on any device.
+pub struct GemmCall<B: Measured> {
+    device: B,
     shape: LinearShape,
-    plan: LinearPlan,
-    scratch: Scratch,
-    x: Tensor,
+    plan: B::Linear,
+    x: B::Tensor,
     weights: Tensor,
     bias: Vec<f32>,
-    y: Tensor,
+    y: B::Tensor,
 }
 
-impl GemmCall {
+impl<B: Measured> GemmCall<B> {
     /// `[samples, features in, features out]`: the product of `m x k` and `k x n`, `[m, k, n]`. Packs the weights and
     /// allocates everything.
     ///
     /// # Errors
     /// If an extent is zero or memory runs out.
-    pub fn new(cpu: &Cpu, [m, k, n]: [usize; 3]) -> tilewise_kernels::Result<Self> {
+    pub fn new(device: &B, [m, k, n]: [usize; 3]) -> tilewise_kernels::Result<Self> {
         let shape = LinearShape::new(Shape4::new(m, k, 1, 1), n)?;
-        let mut x = Tensor::zeros(shape.input())?;
-        let mut weights = Tensor::zeros(shape.weights())?;
+        let x = device.upload(&filled(shape.input(), 1)?)?;
+        let weights = filled(shape.weights(), 2)?;
         let mut bias = vec![0.0; n];
-        fill(x.data_mut(), 1);
-        fill(weights.data_mut(), 2);
         fill(&mut bias, 3);
-        let plan = LinearPlan::new(cpu, shape, weights.data(), Some(&bias), Activation::Relu)?;
-        let scratch = plan.scratch()?;
-        let y = Tensor::zeros(shape.output())?;
-        Ok(GemmCall { shape, plan, scratch, x, weights, bias, y })
+        let plan = device.plan_linear(shape, weights.data(), Some(&bias), Activation::Relu)?;
+        let y = device.empty(shape.output())?;
+        Ok(GemmCall { device: device.clone(), shape, plan, x, weights, bias, y })
     }
 }
 
-impl Workload for GemmCall {
+impl<B: Measured> Workload for GemmCall<B> {
     fn call(&mut self) -> tilewise_kernels::Result<()> {
-        self.plan.run(self.x.view(), self.y.view_mut(), &mut self.scratch)
+        self.device.linear_into(&mut self.plan, self.x.view(), self.y.view_mut())
     }
 
-    fn sample(&self) -> Option<(Target, Vec<f32>)> {
+    fn sample(&self) -> tilewise_kernels::Result<Option<Sample>> {
         // A matrix product is the convolution of 1x1 planes.
         let params = Conv2dParams::default();
-        let shape = Conv2dShape::new(self.shape.input(), self.shape.output().c, [1, 1], params).ok()?;
-        Some(conv2d::sample(&shape, &self.x, &self.weights, &self.bias, &self.y))
+        let shape = Conv2dShape::new(self.shape.input(), self.shape.output().c, [1, 1], params)?;
+        let (x, y) = (self.device.download(&self.x)?, self.device.download(&self.y)?);
+        Ok(Some(conv2d::sample(&shape, &x, &self.weights, &self.bias, &y)))
     }
 
     fn work(&self) -> Work {
@@ -97,8 +97,8 @@ impl Workload for MicrokernelCall {
         Ok(())
     }
 
-    fn sample(&self) -> Option<(Target, Vec<f32>)> {
-        None
+    fn sample(&self) -> tilewise_kernels::Result<Option<Sample>> {
+        Ok(None)
     }
 
     fn work(&self) -> Work {
@@ -123,19 +123,29 @@ pub const PRODUCTS: [Product; 10] = [
     ("MNIST CNN", "mnist_fc2_b64", [64, 128, 10]),
 ];
 
-/// Measures the microkernel, square products and fully connected layers.
+/// Measures the microkernel (of the CPU), square products and fully connected layers.
 ///
 /// # Errors
 /// If memory or the instruction set is missing.
-pub fn gemm(options: Options, progress: Progress<'_>) -> Result<Report> {
-    let mut bench = Bench::new(options)?;
-    let microkernel = MicrokernelCall::new(bench.cpu.isa(), options.threads)?;
-    let first = bench.measure(microkernel.label(), microkernel)?;
-    let rows = bench.rows(
+pub fn gemm(options: &Options, progress: Progress<'_>) -> Result<Report> {
+    match &options.gpu {
+        None => {
+            let mut meter = CpuMeter::new(options)?;
+            let microkernel = MicrokernelCall::new(meter.device().isa(), options.threads)?;
+            let first = meter.measure(microkernel.label(), microkernel)?;
+            measure(meter, vec![first], progress)
+        }
+        Some(gpu) => measure(GpuMeter::new(gpu.clone(), options), Vec::new(), progress),
+    }
+}
+
+/// The products, below the rows that are already there.
+fn measure(mut meter: impl Meter, mut rows: Vec<Row>, progress: Progress<'_>) -> Result<Report> {
+    rows.extend(meter.rows(
         progress,
         &PRODUCTS,
         |(_, name, _)| name.to_string(),
-        |bench, &(group, name, size)| {
+        |meter, &(group, name, size)| {
             let [m, k, n] = size;
             let label = Label {
                 group: group.to_owned(),
@@ -143,10 +153,11 @@ pub fn gemm(options: Options, progress: Progress<'_>) -> Result<Report> {
                 shape: format!("{m}x{k} * {k}x{n}"),
                 algo: "gemm".to_owned(),
             };
-            bench.measure(label, GemmCall::new(&bench.cpu, size)?)
+            let call = GemmCall::new(&meter.device(), size)?;
+            meter.measure(label, call)
         },
-    )?;
-    let mut report = Report::new("Matrix product + bias + ReLU", [vec![first], rows].concat());
+    )?);
+    let mut report = Report::new("Matrix product + bias + ReLU", rows);
     report.notes.push(
         "A batch of 1 reads every weight for two FLOPs: the bandwidth of memory is its limit, not the FMA peak.".into(),
     );

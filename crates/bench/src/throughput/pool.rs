@@ -1,9 +1,11 @@
 //! Pooling, into an output that is already there. Memory is the limit: a byte of input is used for one or a few
 //! comparisons or additions.
 
-use tilewise_kernels::{AvgPool2dParams, Cpu, MaxPool2dParams, PoolShape, Shape4, Tensor};
+use tilewise_kernels::{AvgPool2dParams, DeviceTensor, MaxPool2dParams, PoolShape, Shape4, Tensor};
 
-use super::{Bench, Label, Options, Progress, Work, Workload, bytes, fill};
+use super::{
+    CpuMeter, GpuMeter, Label, Measured, Meter, Options, Progress, Sample, Work, Workload, bytes, filled,
+};
 use crate::compare::Target;
 use crate::error::Result;
 use crate::reference::{self, Answer};
@@ -49,27 +51,27 @@ impl Pooling {
     }
 }
 
-/// A pooling with its memory.
-pub struct PoolCall {
-    cpu: Cpu,
+/// A pooling with its memory, on any device.
+pub struct PoolCall<B: Measured> {
+    device: B,
     pooling: Pooling,
-    x: Tensor,
-    y: Tensor,
+    x: B::Tensor,
+    y: B::Tensor,
 }
 
-impl PoolCall {
+impl<B: Measured> PoolCall<B> {
     /// Allocates input and output.
     ///
     /// # Errors
     /// If the window does not fit the input, or memory runs out.
-    pub fn new(cpu: &Cpu, pooling: Pooling, input: Shape4) -> tilewise_kernels::Result<Self> {
-        let mut x = Tensor::zeros(input)?;
-        fill(x.data_mut(), 1);
-        Ok(PoolCall { cpu: *cpu, pooling, x, y: Tensor::zeros(pooling.output(input)?)? })
+    pub fn new(device: &B, pooling: Pooling, input: Shape4) -> tilewise_kernels::Result<Self> {
+        let x = device.upload(&filled(input, 1)?)?;
+        let y = device.empty(pooling.output(input)?)?;
+        Ok(PoolCall { device: device.clone(), pooling, x, y })
     }
 
-    fn answer(&self) -> tilewise_kernels::Result<Answer> {
-        let (input, x) = (self.x.shape(), self.x.data());
+    fn answer(&self, x: &Tensor) -> tilewise_kernels::Result<Answer> {
+        let (input, x) = (x.shape(), x.data());
         Ok(match self.pooling {
             Pooling::Max(params) => reference::max_pool2d(&PoolShape::max(input, params)?, x),
             Pooling::Avg(params) => reference::avg_pool2d(&PoolShape::avg(input, params)?, params, x),
@@ -78,22 +80,23 @@ impl PoolCall {
     }
 }
 
-impl Workload for PoolCall {
+impl<B: Measured> Workload for PoolCall<B> {
     fn call(&mut self) -> tilewise_kernels::Result<()> {
         let (x, y) = (self.x.view(), self.y.view_mut());
         match self.pooling {
-            Pooling::Max(params) => self.cpu.max_pool2d_into(x, params, y),
-            Pooling::Avg(params) => self.cpu.avg_pool2d_into(x, params, y),
-            Pooling::Global => self.cpu.global_avg_pool_into(x, y),
+            Pooling::Max(params) => self.device.max_pool2d_into(x, params, y),
+            Pooling::Avg(params) => self.device.avg_pool2d_into(x, params, y),
+            Pooling::Global => self.device.global_avg_pool_into(x, y),
         }
     }
 
-    fn sample(&self) -> Option<(Target, Vec<f32>)> {
-        Some((Target::rounded(self.answer().ok()?), self.y.data().to_vec()))
+    fn sample(&self) -> tilewise_kernels::Result<Option<Sample>> {
+        let answer = self.answer(&self.device.download(&self.x)?)?;
+        Ok(Some((Target::rounded(answer), self.device.download(&self.y)?.into_vec())))
     }
 
     fn work(&self) -> Work {
-        Work::Bytes(bytes(&self.x) + bytes(&self.y))
+        Work::Bytes(bytes(self.x.shape()) + bytes(self.y.shape()))
     }
 }
 
@@ -131,13 +134,19 @@ pub const POOLINGS: [PoolLayer; 8] = [
 ///
 /// # Errors
 /// If memory or the instruction set is missing.
-pub fn pool(options: Options, progress: Progress<'_>) -> Result<Report> {
-    let mut bench = Bench::new(options)?;
-    let rows = bench.rows(
+pub fn pool(options: &Options, progress: Progress<'_>) -> Result<Report> {
+    match &options.gpu {
+        None => measure(CpuMeter::new(options)?, progress),
+        Some(gpu) => measure(GpuMeter::new(gpu.clone(), options), progress),
+    }
+}
+
+fn measure(mut meter: impl Meter, progress: Progress<'_>) -> Result<Report> {
+    let rows = meter.rows(
         progress,
         &POOLINGS,
         |layer| layer.1.to_owned(),
-        |bench, layer| {
+        |meter, layer| {
             let (group, name, pooling, input) = *layer;
             let label = Label {
                 group: group.to_owned(),
@@ -145,7 +154,8 @@ pub fn pool(options: Options, progress: Progress<'_>) -> Result<Report> {
                 shape: format!("{} x {},{}x{}{}", input.n, input.c, input.h, input.w, pooling.window()),
                 algo: pooling.name().to_owned(),
             };
-            bench.measure(label, PoolCall::new(&bench.cpu, pooling, input)?)
+            let call = PoolCall::new(&meter.device(), pooling, input)?;
+            meter.measure(label, call)
         },
     )?;
     let mut report = Report::new("Pooling", rows);

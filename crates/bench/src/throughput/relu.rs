@@ -1,56 +1,58 @@
 //! ReLU and the other activations, into an output that is already there. Memory is the limit of ReLU; arithmetic that of
 //! the activations made of exponentials.
 
-use tilewise_kernels::{Activation, Cpu, Shape4, Tensor};
+use tilewise_kernels::{Activation, DeviceTensor, Shape4, Tensor};
 
 use super::conv2d::sample_positions;
-use super::{Bench, Label, Options, Progress, Work, Workload, bytes, fill};
+use super::{
+    CpuMeter, GpuMeter, Label, Measured, Meter, Options, Progress, Sample, Work, Workload, bytes, filled,
+};
 use crate::compare::Target;
 use crate::error::Result;
 use crate::reference::Answer;
 use crate::report::Report;
 
-/// A pointwise function with its memory.
-pub struct ActivationCall {
-    cpu: Cpu,
+/// A pointwise function with its memory, on any device.
+pub struct ActivationCall<B: Measured> {
+    device: B,
     activation: Activation,
-    x: Tensor,
-    y: Tensor,
+    x: B::Tensor,
+    y: B::Tensor,
 }
 
-impl ActivationCall {
+impl<B: Measured> ActivationCall<B> {
     /// Allocates input and output.
     ///
     /// # Errors
     /// If memory runs out.
-    pub fn new(cpu: &Cpu, activation: Activation, shape: Shape4) -> tilewise_kernels::Result<Self> {
-        let mut x = Tensor::zeros(shape)?;
-        fill(x.data_mut(), 1);
-        Ok(ActivationCall { cpu: *cpu, activation, x, y: Tensor::zeros(shape)? })
+    pub fn new(device: &B, activation: Activation, shape: Shape4) -> tilewise_kernels::Result<Self> {
+        let x = device.upload(&filled(shape, 1)?)?;
+        Ok(ActivationCall { device: device.clone(), activation, x, y: device.empty(shape)? })
     }
 }
 
-impl Workload for ActivationCall {
+impl<B: Measured> Workload for ActivationCall<B> {
     fn call(&mut self) -> tilewise_kernels::Result<()> {
-        self.cpu.activation_into(self.x.view(), self.activation, self.y.view_mut())
+        self.device.activation_into(self.x.view(), self.activation, self.y.view_mut())
     }
 
-    fn sample(&self) -> Option<(Target, Vec<f32>)> {
-        let positions = sample_positions(self.y.shape());
+    fn sample(&self) -> tilewise_kernels::Result<Option<Sample>> {
+        let (x, y) = (self.device.download(&self.x)?, self.device.download(&self.y)?);
+        let positions = sample_positions(y.shape());
         let at =
             |t: &Tensor| -> Vec<f32> { positions.iter().map(|&[n, c, h, w]| t.at(n, c, h, w)).collect() };
-        let value: Vec<f64> = at(&self.x).into_iter().map(f64::from).collect();
+        let value: Vec<f64> = at(&x).into_iter().map(f64::from).collect();
         let exact = Answer {
             shape: Shape4::new(1, 1, 1, positions.len()),
             magnitude: value.iter().map(|v| v.abs()).collect(),
             value,
             roundings: 0,
         };
-        Some((Target::rounded(exact).then(self.activation), at(&self.y)))
+        Ok(Some((Target::rounded(exact).then(self.activation), at(&y))))
     }
 
     fn work(&self) -> Work {
-        Work::Bytes(bytes(&self.x) + bytes(&self.y))
+        Work::Bytes(bytes(self.x.shape()) + bytes(self.y.shape()))
     }
 }
 
@@ -65,7 +67,14 @@ pub const MAPS: [(&str, Shape4); 3] = [
 ///
 /// # Errors
 /// If memory or the instruction set is missing.
-pub fn relu(options: Options, progress: Progress<'_>) -> Result<Report> {
+pub fn relu(options: &Options, progress: Progress<'_>) -> Result<Report> {
+    match &options.gpu {
+        None => measure(CpuMeter::new(options)?, progress),
+        Some(gpu) => measure(GpuMeter::new(gpu.clone(), options), progress),
+    }
+}
+
+fn measure(mut meter: impl Meter, progress: Progress<'_>) -> Result<Report> {
     let others =
         Activation::ALL.into_iter().filter(|f| !matches!(f, Activation::Relu | Activation::Identity));
     let maps: Vec<_> = MAPS
@@ -73,12 +82,11 @@ pub fn relu(options: Options, progress: Progress<'_>) -> Result<Report> {
         .map(|&(name, shape)| (Activation::Relu, name, shape))
         .chain(others.map(|f| (f, MAPS[1].0, MAPS[1].1)))
         .collect();
-    let mut bench = Bench::new(options)?;
-    let rows = bench.rows(
+    let rows = meter.rows(
         progress,
         &maps,
         |map| format!("{} {}", map.0.name(), map.1),
-        |bench, map| {
+        |meter, map| {
             let (activation, name, shape) = *map;
             let label = Label {
                 group: activation.name().to_owned(),
@@ -86,7 +94,8 @@ pub fn relu(options: Options, progress: Progress<'_>) -> Result<Report> {
                 shape: format!("{} x {},{}x{}", shape.n, shape.c, shape.h, shape.w),
                 algo: activation.name().to_owned(),
             };
-            bench.measure(label, ActivationCall::new(&bench.cpu, activation, shape)?)
+            let call = ActivationCall::new(&meter.device(), activation, shape)?;
+            meter.measure(label, call)
         },
     )?;
     let mut report = Report::new("Activations", rows);

@@ -3,6 +3,7 @@
 use crate::backend::{Affine, Backend, SCALAR, Tracked, expect_shape};
 use crate::cpu::{BatchNorm, Conv2dPlan, ConvTranspose2dPlan, Cpu, LinearPlan, RunningStats, Scratch};
 use crate::error::Result;
+use crate::shape::batch_norm::expect_per_channel;
 use crate::shape::{
     Activation, AvgPool2dParams, Axis, Conv2dAlgo, Conv2dShape, ConvTranspose2dShape, LinearShape,
     MaxPool2dParams, Padding, UpsampleMode,
@@ -200,8 +201,4 @@ fn affine<'a>(norm: Affine<TensorView<'a>>, channels: usize) -> Result<BatchNorm
 fn per_channel<'a>(arg: &'static str, x: TensorView<'a>, channels: usize) -> Result<&'a [f32]> {
     expect_per_channel(arg, x.shape(), channels)?;
     Ok(x.image(0))
-}
-
-fn expect_per_channel(arg: &'static str, got: Shape4, channels: usize) -> Result<()> {
-    expect_shape("batch_norm", arg, Shape4::new(1, channels, 1, 1), got)
 }

@@ -7,11 +7,10 @@
 use crate::cpu::sum::{Deviations, SquaresAround, Sum, Values};
 use crate::cpu::threads::SharedOut;
 use crate::cpu::{Cpu, expect_shape, threads};
-use crate::error::{Error, Expected, Result};
+use crate::error::{Error, Result};
+use crate::shape::batch_norm::{OP, check_eps, check_momentum, training_count};
 use crate::simd::{Simd, SimdOp};
 use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut};
-
-const OP: &str = "batch_norm";
 
 /// What a batch normalisation has learnt, one value per channel.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -124,24 +123,12 @@ impl Cpu {
         if let Some(running) = &running {
             one_per_channel("running mean", shape, running.mean)?;
             one_per_channel("running variance", shape, running.var)?;
-            if !running.momentum.is_finite() {
-                return Err(Error::invalid(OP, "momentum", "a finite number", running.momentum));
-            }
+            check_momentum(running.momentum)?;
         }
         let plane = shape.plane_len();
-        let count = shape.n * plane;
-        match count {
-            0 => return Ok(()),
-            1 => {
-                return Err(Error::invalid(
-                    OP,
-                    "values per channel in training",
-                    Expected::AtLeast(2),
-                    count,
-                ));
-            }
-            _ => {}
-        }
+        let Some(count) = training_count(shape)? else {
+            return Ok(());
+        };
         let running = running
             .map(|r| (SharedOut::new(r.mean.as_mut_ptr()), SharedOut::new(r.var.as_mut_ptr()), r.momentum));
         let (batch_stride, out) = (y.batch_stride(), SharedOut::new(y.as_mut_ptr()));
@@ -185,11 +172,7 @@ impl<'a> BatchNorm<'a> {
     fn validate(&self, shape: Shape4) -> Result<()> {
         one_per_channel("gamma", shape, self.gamma)?;
         one_per_channel("beta", shape, self.beta)?;
-        if self.eps.is_finite() && self.eps >= 0.0 {
-            Ok(())
-        } else {
-            Err(Error::invalid(OP, "eps", "a finite number, at least 0", self.eps))
-        }
+        check_eps(self.eps)
     }
 
     /// The normalisation of elements of channel `c`.

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::cpu::softmax::{column_peaks, row_peak};
 use crate::cpu::sum::{SquaredDifferences, Sum};
 use crate::cpu::{Cpu, expect_shape, threads};
-use crate::error::{Error, Expected, Result};
+use crate::error::{Error, Result};
+use crate::shape::loss::check_labels;
 use crate::simd::{Simd, SimdOp};
 use crate::tensor::Tensor;
 
@@ -34,15 +35,7 @@ impl Cpu {
     pub fn cross_entropy(&self, x: &Tensor, labels: &[usize]) -> Result<f32> {
         const OP: &str = "cross_entropy";
         let (shape, plane) = (x.shape(), x.shape().plane_len());
-        let Some(last_class) = shape.c.checked_sub(1) else {
-            return Err(Error::invalid(OP, "classes", Expected::AtLeast(1), 0));
-        };
-        if labels.len() != shape.n * plane {
-            return Err(Error::invalid(OP, "number of labels", shape.n * plane, labels.len()));
-        }
-        if let Some(&label) = labels.iter().find(|&&label| label > last_class) {
-            return Err(Error::invalid(OP, "label", Expected::AtMost(last_class), label));
-        }
+        check_labels(OP, shape, labels)?;
         let per_image = plane.div_ceil(PIXELS);
         let total = self.sum_of_parts(OP, shape.n * per_image, x.data().len(), |part| {
             let (n, first) = (part / per_image, part % per_image * PIXELS);

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use crate::cpu::{Cpu, expect_shape, threads};
 use crate::error::Result;
+use crate::shape::upsample::{Between, nearest};
 use crate::shape::{UpsampleMode, UpsampleShape};
 use crate::simd::{Simd, SimdOp};
 use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut};
@@ -80,13 +81,6 @@ const STRIP: usize = 256;
 
 struct Nearest<'a>(Rows<'a>);
 
-/// The pixel that output `o` copies, rounded as [`UpsampleMode::Nearest`] says: the quotient and the product in f32.
-#[inline(always)]
-fn nearest(o: usize, input: usize, output: usize) -> usize {
-    let step = input as f32 / output as f32;
-    ((o as f32 * step) as usize).min(input - 1)
-}
-
 impl SimdOp for Nearest<'_> {
     type Output = ();
 
@@ -121,37 +115,6 @@ impl SimdOp for Nearest<'_> {
                 last = Some(row.as_ptr());
             }
         }
-    }
-}
-
-/// Two neighbours and the weight of the second; that of the first is what is left to 1.
-#[derive(Clone, Copy)]
-struct Between {
-    left: usize,
-    right: usize,
-    weight: f32,
-}
-
-impl Between {
-    /// Where output `o` of `output` lies among `input` pixels.
-    #[inline(always)]
-    fn new(o: usize, input: usize, output: usize, align_corners: bool) -> Self {
-        let (o, last) = (o as f64, input - 1);
-        let at = if !align_corners {
-            ((o + 0.5) * input as f64 / output as f64 - 0.5).max(0.0)
-        } else if output > 1 {
-            o * last as f64 / (output - 1) as f64
-        } else {
-            0.0
-        };
-        let left = (at as usize).min(last);
-        Between { left, right: (left + 1).min(last), weight: (at - left as f64) as f32 }
-    }
-
-    #[inline(always)]
-    fn mix(self, a: f32, b: f32) -> f32 {
-        // In this form, in which PyTorch has it, an infinity of weight 0 is NaN.
-        (1.0 - self.weight) * a + self.weight * b
     }
 }
 

@@ -1,10 +1,10 @@
 //! The GPU as a [`Backend`]: each operator is the method of that name in the file of its stem.
 
+use super::Gpu;
 use super::buffer::{GpuTensor, GpuView, GpuViewMut};
 use super::conv_transpose2d::GpuConvTranspose2d;
 use super::conv2d::GpuConv2d;
 use super::linear::GpuLinear;
-use super::Gpu;
 use crate::backend::{Affine, Backend, Tracked};
 use crate::error::Result;
 use crate::shape::{

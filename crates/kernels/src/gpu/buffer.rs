@@ -352,7 +352,9 @@ mod tests {
     fn a_size_class_wastes_at_most_a_quarter() {
         for bytes in (0..100_000).chain([(1 << 40) + 1]) {
             let class = size_class(bytes).unwrap();
-            assert!(class >= bytes && class % 4 == 0 && class <= bytes.max(256) + bytes.max(256) / 4);
+            assert!(
+                class >= bytes && class.is_multiple_of(4) && class <= bytes.max(256) + bytes.max(256) / 4
+            );
             assert_eq!(size_class(class), Some(class));
         }
         assert_eq!(size_class(u64::MAX), None);

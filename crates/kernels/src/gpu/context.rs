@@ -121,7 +121,7 @@ impl fmt::Display for AdapterInfo {
 }
 
 /// How a GPU is opened; the default is the most capable adapter, with the checks that wgpu inserts into shaders left out
-/// where this crate has made sure of what they check.
+/// where this crate has made sure of what they check, unless the environment says `TILEWISE_GPU_CHECKED=1`.
 ///
 /// ```
 /// use tilewise_kernels::{Error, GpuOptions};
@@ -129,12 +129,19 @@ impl fmt::Display for AdapterInfo {
 /// let gpu = GpuOptions::default().adapter("no such card").open();
 /// assert!(matches!(gpu, Err(Error::AdapterUnknown { .. } | Error::NoAdapter)));
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuOptions {
     adapter: Option<String>,
     checked: bool,
     max_binding: Option<u64>,
     max_workgroups: Option<u32>,
+}
+
+impl Default for GpuOptions {
+    fn default() -> Self {
+        let checked = std::env::var_os("TILEWISE_GPU_CHECKED").is_some_and(|value| value == "1");
+        GpuOptions { adapter: None, checked, max_binding: None, max_workgroups: None }
+    }
 }
 
 impl GpuOptions {

@@ -211,7 +211,7 @@ pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{GpuOptions, GpuTensor};
+    use super::super::{GpuTensor, testing};
     use super::*;
     use crate::Cpu;
     use crate::shape::Conv2dParams;
@@ -220,13 +220,7 @@ mod tests {
     /// Shapes choose few of the tiles; here all of them compute the same convolutions.
     #[test]
     fn every_method_computes_the_same() -> Result<()> {
-        let gpu = match GpuOptions::default().open() {
-            Err(Error::NoAdapter) if std::env::var_os("TILEWISE_REQUIRE_GPU").is_none() => {
-                eprintln!("SKIPPED, as there is no GPU: every_method_computes_the_same");
-                return Ok(());
-            }
-            gpu => gpu?,
-        };
+        let Some(gpu) = testing::devices().first() else { return Ok(()) };
         let dense = Conv2dParams::default().padding(1).stride(2).dilation(2);
         let cases = [(3, [3, 3], dense), (24, [1, 1], Conv2dParams::default()), (6, [3, 2], dense.groups(6))];
         for (channels, kernel, params) in cases {
@@ -237,14 +231,14 @@ mod tests {
             let (x, w) = (numbers(shape.input())?, numbers(shape.weights())?);
             let bias: Vec<f32> = (0..132).map(|i| (i % 5) as f32).collect();
             let want = Cpu::new()?.conv2d(&x, &w, Some(&bias), params)?;
-            let x = GpuTensor::uploaded(&gpu, OP, x.shape(), x.data())?;
+            let x = GpuTensor::uploaded(gpu, OP, x.shape(), x.data())?;
             let fits = |m: &Method| shape.weights().c == 1 || !matches!(m, Method::Depthwise { .. });
             for method in methods().filter(fits) {
                 let identity = Activation::Identity;
                 let engine = gpu.conv2d_engine(&shape, w.data(), Some(&bias), identity, method)?;
                 let garbage = vec![f32::NAN; want.data().len()];
-                let y = GpuTensor::uploaded(&gpu, OP, shape.output(), &garbage)?;
-                engine.run(&gpu, x.view(), y.view())?;
+                let y = GpuTensor::uploaded(gpu, OP, shape.output(), &garbage)?;
+                engine.run(gpu, x.view(), y.view())?;
                 assert!(gpu.download_view(y.view())? == want, "{method:?} of {shape:?}");
             }
         }

@@ -249,19 +249,17 @@ impl Engine {
             };
             return Ok((0..images).step_by(together.max(1)).map(part).collect());
         }
-        let pieces = |arg, len: usize, plane: usize, multiple: usize| {
-            let most = reach / plane.max(1) / multiple * multiple;
+        let pieces = |arg, len: usize, plane: usize| {
+            let most = reach / plane.max(1);
             if most == 0 {
-                let limit = Expected::AtMost(reach / multiple);
-                return Err(Error::invalid(self.op, arg, limit, plane));
+                return Err(Error::invalid(self.op, arg, Expected::AtMost(reach), plane));
             }
             // Of no channels there is one piece, too: outputs that no tap reaches are written.
             Ok((0..len.max(1)).step_by(most).map(move |first| first..len.min(first + most)))
         };
-        let tile = self.method.outputs();
-        let plane = y.shape.plane_len();
-        let outputs = pieces("elements of an output plane on this GPU", section.outputs.len(), plane, tile)?;
-        let channels = pieces("elements of a plane on this GPU", channels, x.shape.plane_len(), 1)?;
+        let outputs =
+            pieces("elements of an output plane on this GPU", section.outputs.len(), y.shape.plane_len())?;
+        let channels = pieces("elements of a plane on this GPU", channels, x.shape.plane_len())?;
         let first = section.outputs.start;
         let mut parts = Vec::new();
         for image in 0..images {
@@ -291,6 +289,8 @@ impl Engine {
     ) -> Result<()> {
         let Correlation { channels: depth, input, output, step, ref taps } = self.correlation;
         let tile = self.method.outputs();
+        // The step to an output that is not there may be of any size.
+        let step = [0, 1].map(|axis| if output[axis] == 1 { 1 } else { step[axis] });
         let (x_plane, y_plane) = (x.shape.plane_len(), y.shape.plane_len());
         let slice = |view: GpuView<'_>, first_channel: usize, channels: usize| {
             let images = part.images.len() - 1;
@@ -314,7 +314,11 @@ impl Engine {
         let plane = output[0] * output[1];
         let pixels = part.images.len() * plane;
         let pixel_blocks = pixels.div_ceil(self.method.pixels());
-        let output_blocks = part.outputs.len().div_ceil(tile);
+        // A part may begin and end within a block of outputs.
+        let (first_output, end) =
+            (part.outputs.start - section.outputs.start, part.outputs.end - section.outputs.start);
+        let first_block = first_output / tile;
+        let output_blocks = end.div_ceil(tile) - first_block;
         let padded = section.outputs.len().next_multiple_of(tile);
         let ends = usize::from(part.channels.start == 0) + 2 * usize::from(part.channels.end == depth);
         let sizes = words(
@@ -334,10 +338,11 @@ impl Engine {
                 depth,
                 part.channels.start,
                 part.channels.len(),
-                part.outputs.len(),
+                first_output - first_block * tile,
+                end - first_block * tile,
                 padded / self.method.vector(),
                 part.groups.start - section.groups.start,
-                (part.outputs.start - section.outputs.start) / tile,
+                first_block,
                 from.first,
                 x.batch_stride,
                 depth * x_plane,
@@ -350,9 +355,9 @@ impl Engine {
                 ends,
             ],
         )?;
-        let mut params = [0; 29];
-        params[..28].copy_from_slice(&sizes);
-        params[28] = code(self.activation).1.to_bits();
+        let mut params = [0; 30];
+        params[..29].copy_from_slice(&sizes);
+        params[29] = code(self.activation).1.to_bits();
         gpu.dispatch(&Dispatch {
             op: self.op,
             kernel: self.method.kernel(self.activation, self.is_pointwise(&from, x)),

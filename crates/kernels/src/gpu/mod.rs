@@ -1,16 +1,16 @@
 //! The GPU, through `wgpu`: Vulkan, Metal or Direct3D 12, whatever the machine has.
 //!
-//! [`Gpu`] is the device; it computes what [`crate::Cpu`] does, as a [`Backend`]. Operators only append to the commands that
-//! wait ([`recorder`]): a whole network is one pass of one submission, which runs when a result is downloaded.
+//! [`Gpu`] is the device; it computes what [`crate::Cpu`] does, as a [`crate::Backend`]. Operators only append to the commands
+//! that wait (`recorder`): a whole network is one pass of one submission, which runs when a result is downloaded.
 //!
 //! An operator is a file here and a shader of the same stem. Here shapes are checked, tensors beyond what a dispatch can
-//! reach are cut into [`parts`], and sizes become the parameters of the shader.
+//! reach are cut into `parts`, and sizes become the parameters of the shader.
 //!
 //! What WGSL does not promise: it lets a driver take NaN and infinities for impossible, and numbers below the normal range for
 //! zero. Kernels therefore look for NaN in the bits of a number where its fate matters (maxima, activations), and write
 //! their own exponentials; sums and products are left to the hardware, which all tested drivers let follow IEEE 754.
 
-//mod backend;
+mod backend;
 mod buffer;
 mod context;
 mod parts;
@@ -20,12 +20,18 @@ mod wgsl;
 
 mod activation;
 mod add;
+mod batch_norm;
 mod concat;
 mod conv2d;
 mod conv_transpose2d;
 mod correlation;
 mod linear;
+mod loss;
 mod pad;
+mod pool;
+mod reduce;
+mod softmax;
+mod upsample;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,7 +53,15 @@ use recorder::{Dispatch, Recorder};
 
 /// The text of every shader, as specialised: a name and WGSL. For validators and the curious.
 pub fn shaders() -> Vec<(String, String)> {
-    let kernels = activation::kernels().chain(add::kernels()).chain(conv2d::kernels()).chain(pad::kernels());
+    let kernels = activation::kernels()
+        .chain(add::kernels())
+        .chain(batch_norm::kernels())
+        .chain(conv2d::kernels())
+        .chain(loss::kernels())
+        .chain(pad::kernels())
+        .chain(pool::kernels())
+        .chain(softmax::kernels())
+        .chain(upsample::kernels());
     kernels.map(|kernel| (kernel.to_string(), kernel.wgsl())).collect()
 }
 
@@ -274,3 +288,6 @@ impl fmt::Debug for Gpu {
         f.debug_struct("Gpu").field("adapter", &self.0.context.info).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod testing;

@@ -4,15 +4,17 @@
 
 mod activation;
 mod algo;
+pub(crate) mod batch_norm;
 mod concat;
 mod conv2d;
 mod conv_transpose2d;
 pub(crate) mod correlation;
 mod linear;
+pub(crate) mod loss;
 mod pad;
 mod pool;
 mod softmax;
-mod upsample;
+pub(crate) mod upsample;
 pub mod window;
 
 pub use activation::Activation;

@@ -79,3 +79,41 @@ impl UpsampleShape {
         self.mode
     }
 }
+
+/// The pixel that output `o` copies, rounded as [`UpsampleMode::Nearest`] says: the quotient and the product in f32.
+#[inline(always)]
+pub(crate) fn nearest(o: usize, input: usize, output: usize) -> usize {
+    let step = input as f32 / output as f32;
+    ((o as f32 * step) as usize).min(input - 1)
+}
+
+/// Two neighbours and the weight of the second; that of the first is what is left to 1.
+#[derive(Clone, Copy)]
+pub(crate) struct Between {
+    pub(crate) left: usize,
+    pub(crate) right: usize,
+    pub(crate) weight: f32,
+}
+
+impl Between {
+    /// Where output `o` of `output` lies among `input` pixels.
+    #[inline(always)]
+    pub(crate) fn new(o: usize, input: usize, output: usize, align_corners: bool) -> Self {
+        let (o, last) = (o as f64, input - 1);
+        let at = if !align_corners {
+            ((o + 0.5) * input as f64 / output as f64 - 0.5).max(0.0)
+        } else if output > 1 {
+            o * last as f64 / (output - 1) as f64
+        } else {
+            0.0
+        };
+        let left = (at as usize).min(last);
+        Between { left, right: (left + 1).min(last), weight: (at - left as f64) as f32 }
+    }
+
+    #[inline(always)]
+    pub(crate) fn mix(self, a: f32, b: f32) -> f32 {
+        // In this form, in which PyTorch has it, an infinity of weight 0 is NaN.
+        (1.0 - self.weight) * a + self.weight * b
+    }
+}

@@ -124,7 +124,7 @@ unsafe impl Rows for ImplicitGemm {
 
     #[inline(always)]
     fn follows(&self, tile: usize) -> bool {
-        tile % self.row_tiles != 0
+        !tile.is_multiple_of(self.row_tiles)
     }
 
     #[inline(always)]

@@ -1,0 +1,59 @@
+// Sums, over strips of elements, of (x - t)^2 or, if the constant LOGITS is 1, of the binary cross-entropy between t and the
+// sigmoid of x; one strip a workgroup.
+
+struct Params {
+    strips: u32,
+    // Elements of an image, of all, and of a strip.
+    image: u32,
+    count: u32,
+    strip: u32,
+    // Sums in front of the first.
+    sums_first: u32,
+    x_first: u32,
+    x_stride: u32,
+    t_first: u32,
+    t_stride: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> t: array<f32>;
+@group(0) @binding(3) var<storage, read_write> strip_sums: array<f32>;
+
+// (1 - t) x + max(-x, 0) + ln(1 + exp(-|x|))
+fn cross_entropy(x: f32, t: f32) -> f32 {
+    // For negative x the first two are -t x: as a difference they would cancel. Infinities want it in full.
+    let full = (1.0 - t) * x + select(0.0, -x, x < 0.0);
+    let linear = select(full, -t * x, x < 0.0 && is_finite(x));
+    return linear + logarithm_1_plus(exponential(-abs(x)));
+}
+
+@compute @workgroup_size(LANES)
+fn main(
+    @builtin(local_invocation_index) lane: u32,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+) {
+    let strip = group_index(group, workgroups);
+    if strip >= p.strips {
+        return;
+    }
+    let start = strip * p.strip;
+    let end = min(start + p.strip, p.count);
+    var sum = 0.0;
+    for (var i = start + lane; i < end; i += LANES) {
+        let n = i / p.image;
+        let at = i % p.image;
+        let a = x[p.x_first + n * p.x_stride + at];
+        let b = t[p.t_first + n * p.t_stride + at];
+        if LOGITS == 1u {
+            sum += cross_entropy(a, b);
+        } else {
+            sum += (a - b) * (a - b);
+        }
+    }
+    sum = sum_of_group(lane, sum);
+    if lane == 0u {
+        strip_sums[p.sums_first + strip] = sum;
+    }
+}

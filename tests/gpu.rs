@@ -1,0 +1,271 @@
+//! The GPU beyond what single operators compute: a network is one submission, tensors and grids beyond the limits are cut,
+//! checked shaders compute the same, and what does not belong is refused.
+
+use proptest::prelude::*;
+use tilewise_bench::case::Case;
+use tilewise_bench::check::{self, CheckOptions, Devices};
+use tilewise_bench::gpu;
+use tilewise_kernels::{
+    Activation, Affine, AvgPool2dParams, Axis, Backend, Conv2dParams, Conv2dShape, ConvTranspose2dParams,
+    Cpu, DeviceTensor, Error, Gpu, GpuOptions, LinearShape, MaxPool2dParams, Padding, Result, Shape4, Tensor,
+    UpsampleMode,
+};
+
+/// A GPU of its own, so that its counters are its own; `None`, said aloud, where there is none.
+fn own(options: GpuOptions) -> Option<Gpu> {
+    gpu::of_tests()?;
+    Some(options.open().expect("there is one"))
+}
+
+const SHAPE: Shape4 = Shape4::new(2, 8, 12, 14);
+
+/// What a network is made of besides its convolution.
+struct Statistics<T> {
+    gamma: T,
+    beta: T,
+    mean: T,
+    var: T,
+}
+
+impl<T: DeviceTensor> Statistics<T> {
+    fn new<B: Backend<Tensor = T>>(device: &B) -> Result<Self> {
+        let vector = |f: fn(usize) -> f32| {
+            device.upload(&Tensor::from_fn(Shape4::new(1, SHAPE.c, 1, 1), |[_, c, _, _]| f(c))?)
+        };
+        Ok(Statistics {
+            gamma: vector(|c| 1.0 + c as f32 / 10.0)?,
+            beta: vector(|c| c as f32 / 20.0)?,
+            mean: vector(|c| c as f32 / 30.0)?,
+            var: vector(|c| 1.0 + c as f32 / 7.0)?,
+        })
+    }
+}
+
+/// Ten blocks of ten operators, from `x` to its own shape.
+fn network<B: Backend>(
+    device: &B,
+    plan: &mut B::Conv2d,
+    statistics: &Statistics<B::Tensor>,
+    x: &B::Tensor,
+) -> Result<B::Tensor> {
+    let one = Padding::symmetric(1, 1);
+    let mut last = None;
+    for _ in 0..10 {
+        let x = last.as_ref().unwrap_or(x);
+        let mut y = device.empty(SHAPE)?;
+        device.conv2d_into(plan, x.view(), y.view_mut())?;
+        let Statistics { gamma, beta, mean, var } = statistics;
+        let y = device.batch_norm(&y, Affine { gamma, beta, eps: 1e-5 }, mean, var)?;
+        let y = device.activation(&y, Activation::Gelu)?;
+        let y = device.add(&y, x)?;
+        let y = device.max_pool2d(&y, MaxPool2dParams::new(3).stride(1).padding(1))?;
+        let y = device.crop(&device.pad(&y, one, 0.5)?, one)?;
+        let y = device.upsample(
+            &y,
+            [2 * SHAPE.h, 2 * SHAPE.w],
+            UpsampleMode::Bilinear { align_corners: false },
+        )?;
+        let y = device.avg_pool2d(&y, AvgPool2dParams::new(2))?;
+        last = Some(device.softmax(&y, Axis::C)?);
+    }
+    Ok(last.expect("ten blocks"))
+}
+
+fn weights() -> Vec<f32> {
+    (0..SHAPE.c * SHAPE.c * 9).map(|i| ((i * 7) % 13) as f32 / 13.0 - 0.5).collect()
+}
+
+fn input() -> Tensor {
+    Tensor::from_fn(SHAPE, |[n, c, h, w]| ((n + 3 * c + 5 * h + 7 * w) % 11) as f32 / 11.0 - 0.4).unwrap()
+}
+
+fn planned<B: Backend>(device: &B) -> Result<(B::Conv2d, Statistics<B::Tensor>)> {
+    let shape = Conv2dShape::new(SHAPE, SHAPE.c, [3, 3], Conv2dParams::default().padding(1))?;
+    let plan = device.plan_conv2d(shape, &weights(), Some(&[0.1; SHAPE.c]), Activation::Relu, None)?;
+    Ok((plan, Statistics::new(device)?))
+}
+
+/// `gpu` computes the network as the CPU does.
+fn agrees_with_the_cpu(gpu: &Gpu) {
+    fn run<B: Backend>(device: &B) -> Result<Tensor> {
+        let (mut plan, statistics) = planned(device)?;
+        device.download(&network(device, &mut plan, &statistics, &device.upload(&input())?)?)
+    }
+    let (want, got) = (run(&Cpu::new().unwrap()).unwrap(), run(gpu).unwrap());
+    for (i, (want, got)) in want.data().iter().zip(got.data()).enumerate() {
+        assert!((want - got).abs() <= 1e-5, "element {i}: {got}, and {want} on the CPU");
+    }
+}
+
+#[test]
+fn a_hundred_operators_are_one_submission() {
+    let Some(gpu) = own(GpuOptions::default()) else { return };
+    agrees_with_the_cpu(&gpu);
+    let (mut plan, statistics) = planned(&gpu).unwrap();
+    let x = gpu.upload(&input()).unwrap();
+    gpu.finish().unwrap();
+    let before = gpu.counted();
+    let y = network(&gpu, &mut plan, &statistics, &x).unwrap();
+    let queued = gpu.counted();
+    assert_eq!(
+        (queued.submissions, queued.passes, queued.read_backs),
+        (before.submissions, before.passes, before.read_backs)
+    );
+    assert!(queued.dispatches - before.dispatches >= 100, "{queued:?} after {before:?}");
+    gpu.download(&y).unwrap();
+    let after = gpu.counted();
+    assert_eq!(after.submissions - before.submissions, 1);
+    assert_eq!(after.passes - before.passes, 1);
+    assert_eq!(after.read_backs - before.read_backs, 1);
+    assert_eq!(after.pipelines, before.pipelines, "it ran before: all kernels were there");
+}
+
+#[test]
+fn threads_share_a_gpu() {
+    let Some(gpu) = own(GpuOptions::default()) else { return };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| agrees_with_the_cpu(&gpu));
+        }
+    });
+}
+
+/// Each operator on more than one dispatch reaches, and on more workgroups than a dispatch has.
+const LARGE: &[&str] = &[
+    "n9c5h24w25_o7k3x3p1+relu",
+    "n9c6h24w25_o6k3x3p1g6+ints",
+    "n9c16h20w20_o9k1x1+relu",
+    "n9c2h24w25_o7k5x5s2p2+ints",
+    "conv_transpose2d:n9c5h12w13_o6k2x2s2+ints",
+    "linear:n150c64h1w1_o50+relu",
+    "max_pool2d:n9c5h24w25_k3x3s2p1+special",
+    "avg_pool2d:n9c5h24w25_k3x3s2p1",
+    "global_avg_pool:n9c10h19w21",
+    "gelu:n9c5h24w25",
+    "softmax:n9c6h24w25_axis1",
+    "softmax:n9c6h24w25_axis3",
+    "batch_norm:n9c5h24w25_eps0.00001",
+    "batch_norm:n9c5h24w25_eps0.00001momentum0.1+train",
+    "upsample_bilinear:n9c3h12w13_size24x25",
+    "upsample_nearest:n9c3h12w13_size24x25",
+    "concat:n9c3,4h24w25",
+    "add:n9c5h24w25",
+    "pad:n9c5h20w21_p2v0.5",
+    "crop:n9c5h24w25_p2",
+    "cross_entropy:n9c6h20w20",
+    "bce_with_logits:n9c5h24w25",
+    "mse:n9c5h24w25",
+];
+
+fn passes(gpu: &Gpu, case: &str) -> Result<(), String> {
+    let case: Case = case.parse().map_err(|e| format!("{case}: {e}"))?;
+    let devices = Devices::Gpu(gpu.clone());
+    let options = CheckOptions { devices, case: Some(case), ..CheckOptions::default() };
+    let report = check::run(&options, &|_, _, _| {});
+    if report.passed() { Ok(()) } else { Err(format!("{report}")) }
+}
+
+#[test]
+fn tensors_and_grids_beyond_the_limits_are_cut() {
+    for options in [
+        GpuOptions::default().max_binding(16 << 10),
+        GpuOptions::default().max_workgroups(60),
+        GpuOptions::default().max_binding(20 << 10).max_workgroups(70),
+    ] {
+        let Some(gpu) = own(options.clone()) else { return };
+        let wrong: Vec<String> = LARGE.iter().filter_map(|case| passes(&gpu, case).err()).collect();
+        assert!(wrong.is_empty(), "{options:?}: {}", wrong.join("\n"));
+    }
+}
+
+#[test]
+fn checked_shaders_pass_the_quick_suite() {
+    let Some(gpu) = own(GpuOptions::default().checked(true)) else { return };
+    let options = CheckOptions { devices: Devices::Gpu(gpu), ..CheckOptions::default() };
+    let report = check::run(&options, &|_, _, _| {});
+    assert!(report.passed(), "{report}");
+}
+
+#[test]
+fn tensors_of_another_gpu_are_refused() {
+    let (Some(gpu), Some(other)) = (own(GpuOptions::default()), own(GpuOptions::default())) else { return };
+    let foreign = other.upload(&input()).unwrap();
+    let mine = gpu.upload(&input()).unwrap();
+    let refused = |result: Result<()>| assert!(matches!(result, Err(Error::Invalid { .. })), "{result:?}");
+    refused(gpu.relu(&foreign).map(drop));
+    refused(gpu.add(&mine, &foreign).map(drop));
+    refused(gpu.concat(&[&mine, &foreign]).map(drop));
+    refused(gpu.download(&foreign).map(drop));
+    // Nothing was queued that spoils what follows, on either.
+    assert_eq!(gpu.download(&mine).unwrap(), other.download(&foreign).unwrap());
+}
+
+#[test]
+fn an_unknown_adapter_is_an_error_that_names_it() {
+    if gpu::of_tests().is_some() {
+        let error = GpuOptions::default().adapter("no such card").open().unwrap_err();
+        assert!(error.to_string().contains("no such card"), "{error}");
+    }
+}
+
+/// Sizes as no caller should give them: small ones, or such that no memory holds a row.
+fn garbage() -> impl Strategy<Value = usize> {
+    prop_oneof![4 => 0..5usize, 1 => prop::sample::select(vec![1 << 46, 1 << 62, usize::MAX])]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The GPU refuses what the CPU refuses, and never panics. (What memory could hold is not asked for.)
+    #[test]
+    fn garbage_never_panics(
+        pair in prop::array::uniform2(garbage()), other in prop::array::uniform2(garbage()),
+        sides in prop::array::uniform4(garbage()), groups in garbage(),
+        shape in prop::array::uniform4(0..4usize), flags in any::<(bool, bool)>(),
+    ) {
+        let Some(gpu) = gpu::of_tests() else { return Ok(()) };
+        let cpu = Cpu::new().unwrap();
+        let on_cpu = Tensor::from_fn(shape.into(), |[n, c, h, w]| (n + c + h + w) as f32).unwrap();
+        let x = gpu.upload(&on_cpu).unwrap();
+        let weights = Tensor::zeros(Shape4::new(2, shape[1], 2, 2)).unwrap();
+        let [top, bottom, left, right] = sides;
+        let padding = Padding { top, bottom, left, right };
+        let same = |gpu: Result<Shape4>, cpu: Result<Shape4>| {
+            // A GPU counts in 32 bits: what does not fit them is refused, in words.
+            let beyond = matches!(gpu, Err(Error::Overflow { .. })) && cpu.is_ok();
+            prop_assert!(beyond || gpu.is_ok() == cpu.is_ok(), "{:?} on the GPU, {:?} on the CPU", gpu, cpu);
+            Ok(())
+        };
+        let conv = Conv2dParams { stride: pair, padding, dilation: other, groups };
+        same(
+            gpu.conv2d(&x, &weights, None, conv).map(|y| y.shape()),
+            cpu.conv2d(&on_cpu, &weights, None, conv).map(|y| y.shape()),
+        )?;
+        let transposed = ConvTranspose2dParams { stride: pair, padding, dilation: other, groups, ..Default::default() };
+        same(
+            gpu.conv_transpose2d(&x, &weights, None, transposed).map(|y| y.shape()),
+            cpu.conv_transpose2d(&on_cpu, &weights, None, transposed).map(|y| y.shape()),
+        )?;
+        let avg = AvgPool2dParams {
+            kernel: pair, stride: other, padding: [top, left], ceil_mode: flags.0, count_include_pad: flags.1,
+        };
+        let max = MaxPool2dParams { kernel: pair, stride: other, padding: [top, left], ceil_mode: flags.0 };
+        same(gpu.avg_pool2d(&x, avg).map(|y| y.shape()), cpu.avg_pool2d(&on_cpu, avg).map(|y| y.shape()))?;
+        same(gpu.max_pool2d(&x, max).map(|y| y.shape()), cpu.max_pool2d(&on_cpu, max).map(|y| y.shape()))?;
+        same(gpu.crop(&x, padding).map(|y| y.shape()), cpu.crop(&on_cpu, padding).map(|y| y.shape()))?;
+        same(gpu.pad(&x, padding, 1.0).map(|y| y.shape()), cpu.pad(&on_cpu, padding, 1.0).map(|y| y.shape()))?;
+        let nearest = UpsampleMode::Nearest;
+        same(
+            gpu.upsample(&x, pair, nearest).map(|y| y.shape()),
+            cpu.upsample(&on_cpu, pair, nearest).map(|y| y.shape()),
+        )?;
+        prop_assert_eq!(
+            gpu.cross_entropy(&x, &other).is_ok(),
+            cpu.cross_entropy(&on_cpu, &other).is_ok()
+        );
+        if let Ok(shape) = LinearShape::new(on_cpu.shape(), pair[0]) {
+            prop_assert!(gpu.plan_linear(shape, &[0.0; 3], Some(&[0.0; 7]), Activation::Relu).is_err());
+        }
+        gpu.finish().unwrap();
+    }
+}
