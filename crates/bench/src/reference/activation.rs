@@ -199,7 +199,7 @@ mod tests {
             (Activation::Relu6, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
             (Activation::Elu { alpha: 0.5 }, [0.0, 0.5, 0.5, 1.0, 1.0, nan]),
             (Activation::Gelu, [nan, 0.5, 0.5, 1.000_000_035_468_86, nan, nan]),
-            (Activation::Silu, [nan, 0.5, 0.5, 1.012_326_432_591_514_9, nan, nan]),
+            (Activation::Silu, [nan, 0.5, 0.5, 1.012_326_432_591_515, nan, nan]),
             (Activation::Sigmoid, [0.0, 0.25, 0.25, 0.002_466_509_291_359_931, 0.0, nan]),
             (Activation::Tanh, [0.0, 1.0, 1.0, 2.457_654_740_530_297_4e-5, 0.0, nan]),
         ] {
