@@ -189,6 +189,7 @@ mod tests {
         let (value, _) = activation_at(Activation::Gelu, -5.0);
         assert!((value / -1.433_257_859_395_969_4e-6 - 1.0).abs() < 1e-12, "{value:e}");
     }
+
     #[test]
     fn slopes_at_kinks_infinities_and_nan_are_those_of_pytorch() {
         let (nan, inf) = (f64::NAN, f64::INFINITY);

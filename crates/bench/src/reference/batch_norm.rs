@@ -190,6 +190,7 @@ mod tests {
         assert_eq!(out.y.value, [-9.5, 10.5]);
         assert_eq!((out.running[0].value[0], out.running[1].value[0]), (3.0, 5.0));
     }
+
     #[test]
     fn gradients_by_hand() {
         // Normalised: -1 and 1, whatever the two values are; so nothing comes back to them.

@@ -99,6 +99,7 @@ mod tests {
         assert_eq!(y.value, [1.0 + 30.0 + 700.0 - 9000.0 + 0.5]);
         assert_eq!(y.magnitude, [1.0 + 30.0 + 700.0 + 9000.0 + 0.5]);
     }
+
     #[test]
     fn gradients_by_hand() {
         // Stride 2 over 0 | 1 2 3 4: outputs read (pad, 1) and (2, 3); 4 is never read.

@@ -89,6 +89,7 @@ mod tests {
         assert_eq!(y.value, [1.0 + 20.0, 1.0 - 2.0 + 30.0, 1.0 - 3.0]);
         assert_eq!(y.magnitude, [21.0, 33.0, 4.0]);
     }
+
     #[test]
     fn gradients_by_hand() {
         let params = ConvTranspose2dParams::default();

@@ -108,6 +108,7 @@ mod tests {
         assert!(cross_entropy(Shape4::new(0, 3, 1, 1), &[], &[]).value[0].is_nan());
         assert!(mse(&[], &[]).value[0].is_nan());
     }
+
     #[test]
     fn gradients_by_hand() {
         let gx = cross_entropy_backward(Shape4::new(1, 2, 1, 2), &[0.0, 5.0, 0.0, 5.0], &[0, 1], 8.0);

@@ -163,6 +163,7 @@ mod tests {
         assert!(y.value[1].is_nan());
         assert_eq!(y.value[2], f64::NEG_INFINITY);
     }
+
     #[test]
     fn the_first_maximum_and_the_last_nan_take_the_gradient() {
         let (nan, inf) = (f32::NAN, f32::INFINITY);

@@ -112,6 +112,7 @@ mod tests {
         assert_eq!(row(&[7.0, 4.0], 1, corners), [7.0]);
         assert_eq!(row(&[1.0, 2.0, 3.0], 5, UpsampleMode::Nearest), [1.0, 1.0, 2.0, 2.0, 3.0]);
     }
+
     #[test]
     fn gradients_by_hand() {
         let back = |inputs: usize, gy: &[f32], mode| {
