@@ -26,8 +26,12 @@ fn pytorch_agrees() {
     for op in Op::ALL.into_iter().filter(|&op| op != Op::Identity) {
         let rows: Vec<_> = report.rows.iter().filter(|r| r.operator == op.name()).collect();
         assert!(
-            rows.iter().any(|r| r.isa == "reference" && r.cases > 0),
+            rows.iter().any(|r| r.isa == "reference" && r.algo == "f64" && r.cases > 0),
             "the oracle of {op} was not judged"
+        );
+        assert!(
+            rows.iter().any(|r| r.isa == "reference" && r.algo == "f64 gradients" && r.cases > 0),
+            "the gradients of {op} were not judged"
         );
         assert!(rows.iter().any(|r| r.isa == "portable" && r.cases > 0), "{op} did not run");
         let on_gpu = rows.iter().any(|r| r.isa == "gpu" && r.cases > 0);
@@ -36,7 +40,7 @@ fn pytorch_agrees() {
     for algo in Conv2dAlgo::ALL {
         assert!(report.rows.iter().any(|r| r.algo == algo.name() && r.cases > 0), "{algo} did not run");
     }
-    // Gradients are listed, and count as nothing.
+    // Those of the kernels are listed, and count as nothing.
     assert!(report.not_yet.iter().any(|n| n.operator == "conv2d" && n.what == "gradients"));
 }
 
@@ -76,6 +80,50 @@ fn a_right_file_passes_and_a_wrong_value_fails() {
     // The oracle and every device disagree with the file.
     assert_eq!(report.failures().count(), report.rows.len());
     assert!(report.failures().next().unwrap().repro.contains("tilewise check --op relu"));
+}
+
+/// Checks the case of [`file`] with a gradient beside it, which is called `name`, after `change`.
+fn with_gradient(
+    name: &str,
+    gx: [f32; 2],
+    change: impl FnOnce(&mut HashMap<String, (Dtype, Vec<usize>, Vec<u8>)>),
+) -> CheckReport {
+    let gradients = file(|case, tensors| {
+        (case["inputs"], case["grads"]) = (json!(["x", "gy"]), json!([name]));
+        let mut add = |name: &str, values: [f32; 2]| {
+            let bytes = values.map(f32::to_le_bytes).concat();
+            tensors.insert(format!("relu_000/{name}"), (Dtype::F32, vec![1, 1, 1, 2], bytes));
+        };
+        add("gy", [3.0, 5.0]);
+        add(name, gx);
+        change(tensors);
+    });
+    check(gradients.path()).unwrap()
+}
+
+#[test]
+fn gradients_of_the_oracle_are_judged() {
+    let report = with_gradient("gx", [3.0, 0.0], |_| {});
+    assert!(report.passed() && report.not_yet.len() == 1, "{report:?}");
+    assert!(report.rows.iter().any(|r| r.algo == "f64 gradients" && r.cases == 1));
+
+    let failure = |report: CheckReport| {
+        assert!(!report.passed());
+        let failures: Vec<_> = report.failures().cloned().collect();
+        assert_eq!(failures.len(), 1, "the kernels have no part in it: {failures:?}");
+        assert!(failures[0].case.starts_with("relu_000/g"), "{failures:?}");
+        failures[0].message.clone()
+    };
+    let message = failure(with_gradient("gx", [3.0f32.next_up(), 0.0], |_| {}));
+    assert!(message.contains("1 of 2 elements wrong"), "{message}");
+    let message = failure(with_gradient("gw", [3.0, 0.0], |_| {}));
+    assert!(message.contains("gw is the gradient of no operand"), "{message}");
+    let message = failure(with_gradient("gx", [3.0, 0.0], |t| drop(t.remove("relu_000/gy"))));
+    assert!(message.contains("relu_000/gy: expected in the file"), "{message}");
+    let message = failure(with_gradient("gx", [3.0, 0.0], |t| drop(t.remove("relu_000/gx"))));
+    assert!(message.contains("relu_000/gx: expected in the file"), "{message}");
+    let message = failure(with_gradient("gx", [3.0, 0.0], |t| t.get_mut("relu_000/gx").unwrap().1 = vec![2]));
+    assert!(message.contains("expected 1x1x1x2, got 2x1x1x1"), "{message}");
 }
 
 #[test]

@@ -6,16 +6,17 @@
 //! Tensors are f32, labels i64. `tools/make_golden.py` makes such files.
 //!
 //! A case becomes a [`Problem`], and from there everything is as in [`crate::check`]: solved on every device by
-//! every algorithm, within the same tolerances. The oracle's own answer is held against the file, too, in rows of
-//! the device `reference`. The files come from strangers, so nothing in them is believed: a file that cannot be
+//! every algorithm, within the same tolerances. The oracle's own answer is held against the file, too, and so are its
+//! [`gradients`], in rows of the device `reference`. The files come from strangers, so nothing in them is believed: a file that cannot be
 //! read is an error, a case that cannot be understood a failure of its operator, and nothing is skipped in silence.
 
 mod file;
+pub mod gradients;
 mod problem;
 
 use std::path::{Path, PathBuf};
 
-use tilewise_kernels::{Conv2dAlgo, Tensor};
+use tilewise_kernels::{Conv2dAlgo, Tensor, UpsampleMode};
 
 use crate::case::{Inputs, Numbers, Op, Problem};
 use crate::check::{self, CheckOptions, CheckReport, Device, REFERENCE, oracle};
@@ -25,6 +26,9 @@ use file::{CaseEntry, GoldenFile};
 /// Roundings that lie between a term as the other library had it and the file: one of an input or a parameter, which
 /// it may have had in f64, and one of the result.
 const FILE_ROUNDINGS: usize = 2;
+
+/// The share of the kernels' tolerance that f64 sums taken in another order need.
+const ANOTHER_ORDER: f64 = 1e-6;
 
 /// Why a file cannot be read as golden cases.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +109,11 @@ fn check_case(
     if !entry.grads.is_empty() {
         report.add_not_yet(&entry.op, "gradients");
     }
+    for (name, outcome) in compare_gradients(file, entry, &golden) {
+        let case = format!("{}/{name}", entry.name);
+        let outcome = outcome.map(|comparison| vec![comparison]);
+        report.row(&entry.op, REFERENCE, "f64 gradients").add(outcome, &case, || repro(None, "-"));
+    }
     let own = oracle::targets(&golden.problem, &golden.inputs, Numbers::Real);
     report
         .row(&entry.op, REFERENCE, "f64")
@@ -124,21 +133,46 @@ fn check_case(
     }
 }
 
-/// The oracle in f64 against the file: nothing but the roundings of the file itself may lie between them.
+/// The oracle in f64 against the outputs in the file.
 fn compare_oracle(own: &[Target], golden: &[Tensor]) -> Result<Vec<Comparison>, String> {
-    own.iter()
-        .zip(golden)
-        .map(|(own, golden)| {
-            let rounded = own.value.iter().map(|&v| v as f32).collect();
-            let rounded = Tensor::from_vec(own.shape, rounded).map_err(|e| e.to_string())?;
-            // A millionth of the kernels' tolerance is for f64 sums taken in another order.
-            let tolerance = own.tolerance.iter().map(|t| t * 1e-6).collect();
-            let target = Target { tolerance, ..own.clone() }
-                .with_values(golden.data(), FILE_ROUNDINGS)
-                .ok_or("the oracle's answer has another length")?;
-            Ok(target.compare(&rounded))
-        })
-        .collect()
+    own.iter().zip(golden).map(|(own, golden)| compare_in_f64(own, golden, ANOTHER_ORDER)).collect()
+}
+
+/// The oracle in f64 against each gradient in the file, by its name.
+fn compare_gradients<'a>(
+    file: &GoldenFile,
+    entry: &'a CaseEntry,
+    GoldenCase { problem, inputs, .. }: &GoldenCase,
+) -> Vec<(&'a str, Result<Comparison, String>)> {
+    let y = problem.outputs()[0].shape;
+    let own = file.tensor(&entry.name, "gy", y).and_then(|gy| {
+        gradients::gradients(problem, inputs, gy.data()).ok_or("an activation is fused to the end".to_owned())
+    });
+    // PyTorch's CPU kernel of this one gradient adds the pixels that copied an input in f32, whatever the type of the
+    // tensors: its sums went through the roundings that are counted for ours.
+    let in_f32 = matches!(problem, Problem::Upsample(shape) if shape.mode() == UpsampleMode::Nearest);
+    let share = if in_f32 { 1.0 } else { ANOTHER_ORDER };
+    let compare = |name: &str| {
+        let (_, own) =
+            own.as_ref().map_err(Clone::clone)?.iter().find(|(own, _)| own == name).ok_or_else(|| {
+                format!("{}: {name} is the gradient of no operand of this operator", entry.op)
+            })?;
+        let golden = file.tensor(&entry.name, name, own.shape)?;
+        compare_in_f64(&Target::rounded(own.clone()), &golden, share)
+    };
+    entry.grads.iter().map(|name| (name.as_str(), compare(name))).collect()
+}
+
+/// The oracle in f64 against one tensor: nothing but the roundings of the file itself may lie between them, and this
+/// share of the kernels' tolerance.
+fn compare_in_f64(own: &Target, golden: &Tensor, share: f64) -> Result<Comparison, String> {
+    let rounded = own.value.iter().map(|&v| v as f32).collect();
+    let rounded = Tensor::from_vec(own.shape, rounded).map_err(|e| e.to_string())?;
+    let tolerance = own.tolerance.iter().map(|t| t * share).collect();
+    let target = Target { tolerance, ..own.clone() }
+        .with_values(golden.data(), FILE_ROUNDINGS)
+        .ok_or("the oracle's answer has another length")?;
+    Ok(target.compare(&rounded))
 }
 
 /// A case of a file, understood.

@@ -61,6 +61,60 @@ pub fn activation_at(f: Activation, x: f64) -> (f64, f64) {
     (value, value.abs())
 }
 
+/// `gx = gy * f'(x)`.
+pub fn activation_backward(input: Shape4, f: Activation, x: &[f32], gy: &[f32]) -> Answer {
+    let roundings = match f {
+        // A copy or a zero, or one product.
+        Activation::Identity | Activation::Relu | Activation::Relu6 => 0,
+        Activation::LeakyRelu { .. } => 1,
+        // Two elementary functions, then the product.
+        _ => 2 * ELEMENTARY + 1,
+    };
+    Answer::sums(input, roundings, |to| {
+        let (g, (slope, magnitude)) = (at(gy, input, to), derivative_at(f, at(x, input, to)));
+        // Where nothing passes, nothing does: an infinite gradient, too, ends at a flat piece of these two.
+        match f {
+            Activation::Relu | Activation::Relu6 if slope == 0.0 => (0.0, 0.0),
+            _ => (g * slope, g.abs() * magnitude),
+        }
+    })
+}
+
+/// `f'(x)` and the sum of the absolute values of its terms. At kinks and NaN as PyTorch has it: the slope of ReLU is 0
+/// at 0 and 1 at NaN, that of ReLU6 0 at both ends and at NaN, that of leaky ReLU and ELU at 0 and below what it is on
+/// the left (for leaky ReLU at NaN, too).
+pub fn derivative_at(f: Activation, x: f64) -> (f64, f64) {
+    let term = |slope: f64| (slope, slope.abs());
+    match f {
+        Activation::Identity => term(1.0),
+        Activation::Relu => term(if x <= 0.0 { 0.0 } else { 1.0 }),
+        Activation::Relu6 => term(if x > 0.0 && x < 6.0 { 1.0 } else { 0.0 }),
+        Activation::LeakyRelu { slope } => term(if x > 0.0 { 1.0 } else { f64::from(slope) }),
+        Activation::Elu { alpha } => term(if x > 0.0 { 1.0 } else { x.exp() * f64::from(alpha) }),
+        // The distribution function of the standard normal, and x times its density.
+        Activation::Gelu => {
+            let (below, density) = (erfc(-x / SQRT_2) / 2.0, (-x * x / 2.0).exp() / (2.0 * PI).sqrt());
+            (below + x * density, below + (x * density).abs())
+        }
+        Activation::Silu => {
+            let (sigmoid, rest) = (1.0 / (1.0 + (-x).exp()), 1.0 / (1.0 + x.exp()));
+            let product = x * sigmoid * rest;
+            (sigmoid + product, sigmoid + product.abs())
+        }
+        // These two may be had from a kept result: y - y^2 and 1 - y^2.
+        Activation::Sigmoid => {
+            let (y, rest) = (1.0 / (1.0 + (-x).exp()), 1.0 / (1.0 + x.exp()));
+            (y * rest, y + y * y)
+        }
+        Activation::Tanh => {
+            let y = x.tanh();
+            ((1.0 - y) * (1.0 + y), 1.0 + y * y)
+        }
+        // A function that the oracle does not know yet: no result may pass for right.
+        _ => (f64::NAN, f64::NAN),
+    }
+}
+
 /// `1 - erf(x)` to about 1e-13 of itself.
 ///
 /// From 2 on the continued fraction `exp(-x^2) / sqrt(pi) / (x + (1/2)/(x + (2/2)/(x + (3/2)/(x + ...))))`, which
@@ -134,5 +188,27 @@ mod tests {
         // -5 * erfc(5 / sqrt 2) / 2, which `1 + erf` would have lost.
         let (value, _) = activation_at(Activation::Gelu, -5.0);
         assert!((value / -1.433_257_859_395_969_4e-6 - 1.0).abs() < 1e-12, "{value:e}");
+    }
+
+    #[test]
+    fn slopes_at_kinks_infinities_and_nan_are_those_of_pytorch() {
+        let (nan, inf) = (f64::NAN, f64::INFINITY);
+        let points = [-inf, -0.0, 0.0, 6.0, inf, nan];
+        for (f, want) in [
+            (Activation::Relu, [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]),
+            (Activation::LeakyRelu { slope: 0.25 }, [0.25, 0.25, 0.25, 1.0, 1.0, 0.25]),
+            (Activation::Relu6, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
+            (Activation::Elu { alpha: 0.5 }, [0.0, 0.5, 0.5, 1.0, 1.0, nan]),
+            (Activation::Gelu, [nan, 0.5, 0.5, 1.000_000_035_468_86, nan, nan]),
+            (Activation::Silu, [nan, 0.5, 0.5, 1.012_326_432_591_515, nan, nan]),
+            (Activation::Sigmoid, [0.0, 0.25, 0.25, 0.002_466_509_291_359_931, 0.0, nan]),
+            (Activation::Tanh, [0.0, 1.0, 1.0, 2.457_654_740_530_297_4e-5, 0.0, nan]),
+        ] {
+            for (x, want) in points.into_iter().zip(want) {
+                let (got, _) = derivative_at(f, x);
+                let right = got == want || (got.is_nan() && want.is_nan()) || (got - want).abs() < 1e-12;
+                assert!(right, "{} at {x}: {got}, not {want}", f.name());
+            }
+        }
     }
 }

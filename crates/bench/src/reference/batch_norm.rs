@@ -1,6 +1,6 @@
 //! Batch normalisation, by its definition.
 
-use super::{Answer, at};
+use super::{Answer, at, bias_backward, positions};
 use tilewise_kernels::Shape4;
 
 /// `(x - mean) / sqrt(var + eps) * gamma + beta`, per channel, with given statistics.
@@ -89,6 +89,90 @@ pub fn batch_norm_train(
     TrainedBatchNorm { y, running: vec![mean, var] }
 }
 
+/// The gradients of batch normalisation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchNormGradients {
+    /// That to the input.
+    pub gx: Answer,
+    /// That to gamma, `[c, 1, 1, 1]`.
+    pub ggamma: Answer,
+    /// That to beta, `[c, 1, 1, 1]`.
+    pub gbeta: Answer,
+}
+
+/// With given statistics: `gx = gy * gamma / sqrt(var + eps)`, `ggamma = sum of gy * (x - mean) / sqrt(var + eps)`.
+pub fn batch_norm_backward(
+    input: Shape4,
+    x: &[f32],
+    [gamma, mean, var]: [&[f32]; 3],
+    eps: f32,
+    gy: &[f32],
+) -> BatchNormGradients {
+    let inverse = |c: usize| 1.0 / (f64::from(var[c]) + f64::from(eps)).sqrt();
+    let gx = Answer::sums(input, 8, |to| {
+        let term = at(gy, input, to) * f64::from(gamma[to[1]]) * inverse(to[1]);
+        (term, term.abs())
+    });
+    let mut ggamma = Answer::zeros(Shape4::new(input.c, 1, 1, 1), input.n * input.h * input.w + 8);
+    for to in positions(input) {
+        let (c, g) = (to[1], at(gy, input, to));
+        ggamma.add([c, 0, 0, 0], g * at(x, input, to) * inverse(c));
+        ggamma.add([c, 0, 0, 0], -g * f64::from(mean[c]) * inverse(c));
+    }
+    BatchNormGradients { gx, ggamma, gbeta: bias_backward(input, gy) }
+}
+
+/// With the statistics of the batch, through which each element moves all of its channel. With the normalised input
+/// `z = (x - mean) / sqrt(var + eps)`: `ggamma = sum of gy * z`, `gbeta = sum of gy` and
+/// `gx = gamma / sqrt(var + eps) * (gy - gbeta / count - z * ggamma / count)`. The running statistics have no gradient.
+pub fn batch_norm_train_backward(
+    input: Shape4,
+    x: &[f32],
+    gamma: &[f32],
+    eps: f32,
+    gy: &[f32],
+) -> BatchNormGradients {
+    let count = input.n * input.h * input.w;
+    let per_channel = Shape4::new(input.c, 1, 1, 1);
+    let mean = channel_means(input, |to| at(x, input, to));
+    let size = channel_means(input, |to| at(x, input, to).abs());
+    let var = channel_means(input, |to| (at(x, input, to) - mean[to[1]]).powi(2));
+    let inverse = |c: usize| 1.0 / (var[c] + f64::from(eps)).sqrt();
+    // The normalised input, and its magnitude as in the forward pass.
+    let normal = |to: [usize; 4]| {
+        let (c, x) = (to[1], at(x, input, to));
+        let z = (x - mean[c]) * inverse(c);
+        (z, inverse(c) * (x.abs() + size[c]) + z.abs())
+    };
+    // The sums for the statistics, then those over the gradients.
+    let roundings = 2 * count + 16;
+    let mut ggamma = Answer::zeros(per_channel, roundings);
+    for to in positions(input) {
+        let (g, (z, magnitude)) = (at(gy, input, to), normal(to));
+        ggamma.value[to[1]] += g * z;
+        ggamma.magnitude[to[1]] += g.abs() * magnitude;
+    }
+    let gbeta = bias_backward(input, gy);
+    let gx = Answer::sums(input, roundings, |to| {
+        let (c, g, (z, z_magnitude)) = (to[1], at(gy, input, to), normal(to));
+        let (scale, n) = (f64::from(gamma[c]) * inverse(c), count as f64);
+        let value = scale * (g - gbeta.value[c] / n - z * ggamma.value[c] / n);
+        // Of the product of z and ggamma either factor may be off.
+        let product = z_magnitude * ggamma.value[c].abs() + z.abs() * ggamma.magnitude[c];
+        (value, scale.abs() * (g.abs() + gbeta.magnitude[c] / n + product / n))
+    });
+    BatchNormGradients { gx, ggamma, gbeta }
+}
+
+/// The mean of `f` over each channel.
+fn channel_means(input: Shape4, f: impl Fn([usize; 4]) -> f64) -> Vec<f64> {
+    let mut means = vec![0.0; input.c];
+    for to in positions(input) {
+        means[to[1]] += f(to) / (input.n * input.h * input.w) as f64;
+    }
+    means
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +189,17 @@ mod tests {
         );
         assert_eq!(out.y.value, [-9.5, 10.5]);
         assert_eq!((out.running[0].value[0], out.running[1].value[0]), (3.0, 5.0));
+    }
+
+    #[test]
+    fn gradients_by_hand() {
+        // Normalised: -1 and 1, whatever the two values are; so nothing comes back to them.
+        let shape = Shape4::new(2, 1, 1, 1);
+        let back = batch_norm_train_backward(shape, &[1.0, 3.0], &[10.0], 0.0, &[2.0, 5.0]);
+        assert_eq!((back.ggamma.value, back.gbeta.value), (vec![3.0], vec![7.0]));
+        assert_eq!(back.gx.value, [0.0, 0.0]);
+        let back = batch_norm_backward(shape, &[1.0, 3.0], [&[10.0], &[1.0], &[4.0]], 0.0, &[2.0, 5.0]);
+        assert_eq!((back.ggamma.value, back.gbeta.value), (vec![5.0], vec![7.0]));
+        assert_eq!(back.gx.value, [10.0, 25.0]);
     }
 }

@@ -17,3 +17,16 @@ pub fn concat(parts: &[(Shape4, &[f32])]) -> Answer {
         f64::NAN
     })
 }
+
+/// The gradient to each part: its channels of `gy`.
+pub fn concat_backward(parts: &[Shape4], gy: &[f32]) -> Vec<Answer> {
+    let channels = parts.iter().map(|part| part.c).sum();
+    let mut first = 0;
+    let mut cut = |&part: &Shape4| {
+        let output = Shape4 { c: channels, ..part };
+        let gx = Answer::exact(part, |[n, c, h, w]| at(gy, output, [n, first + c, h, w]));
+        first += part.c;
+        gx
+    };
+    parts.iter().map(&mut cut).collect()
+}

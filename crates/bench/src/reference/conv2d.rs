@@ -1,7 +1,7 @@
 //! Convolution, by its definition.
 
-use super::{Answer, at};
-use tilewise_kernels::Conv2dShape;
+use super::{Answer, at, positions};
+use tilewise_kernels::{Conv2dShape, Padding, Shape4};
 
 /// `y[n][o][i][j] = bias[o] + sum over c, p, q of x[n][c][i*sh + p*dh - top][j*sw + q*dw - left] * w[o][c][p][q]`.
 /// Taps outside the input add nothing.
@@ -45,10 +45,47 @@ pub fn conv2d_at(
     (value, magnitude)
 }
 
+/// The gradient to the input. Each product `x * w` of the definition gives `gy * w` to its `x`.
+pub fn conv2d_backward_input(shape: &Conv2dShape, w: &[f32], gy: &[f32]) -> Answer {
+    let (weights, params) = (shape.weights(), shape.params());
+    // As many products meet at most, each rounded once, then through the additions between them.
+    let roundings = weights.n / params.groups * weights.h * weights.w;
+    let mut gx = Answer::zeros(shape.input(), roundings);
+    for_each_product(shape, |y, x, k| gx.add(x, at(gy, shape.output(), y) * at(w, weights, k)));
+    gx
+}
+
+/// The gradient to the weights. Each product `x * w` of the definition gives `gy * x` to its `w`.
+pub fn conv2d_backward_weights(shape: &Conv2dShape, x: &[f32], gy: &[f32]) -> Answer {
+    let (input, output) = (shape.input(), shape.output());
+    let mut gw = Answer::zeros(shape.weights(), output.n * output.h * output.w);
+    for_each_product(shape, |y, from, k| gw.add(k, at(gy, output, y) * at(x, input, from)));
+    gw
+}
+
+/// Calls `f` with the places in output, input and weights of every product in the definition.
+fn for_each_product(shape: &Conv2dShape, mut f: impl FnMut([usize; 4], [usize; 4], [usize; 4])) {
+    let (input, weights, params) = (shape.input(), shape.weights(), shape.params());
+    let Padding { top, left, .. } = params.padding;
+    for [n, o, i, j] in positions(shape.output()) {
+        let group = o / (weights.n / params.groups);
+        for [_, c, p, q] in positions(Shape4 { n: 1, ..weights }) {
+            let padded_row = i * params.stride[0] + p * params.dilation[0];
+            let padded_col = j * params.stride[1] + q * params.dilation[1];
+            let inside =
+                (top..top + input.h).contains(&padded_row) && (left..left + input.w).contains(&padded_col);
+            if inside {
+                let from = [n, group * weights.c + c, padded_row - top, padded_col - left];
+                f([n, o, i, j], from, [o, c, p, q]);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tilewise_kernels::{Conv2dParams, Shape4};
+    use tilewise_kernels::Conv2dParams;
 
     #[test]
     fn by_hand() {
@@ -61,5 +98,17 @@ mod tests {
         let y = conv2d(&shape, &x, &[1.0, 10.0, 100.0, -1000.0], Some(&[0.5]));
         assert_eq!(y.value, [1.0 + 30.0 + 700.0 - 9000.0 + 0.5]);
         assert_eq!(y.magnitude, [1.0 + 30.0 + 700.0 + 9000.0 + 0.5]);
+    }
+
+    #[test]
+    fn gradients_by_hand() {
+        // Stride 2 over 0 | 1 2 3 4: outputs read (pad, 1) and (2, 3); 4 is never read.
+        let padding = Padding { left: 1, ..Padding::default() };
+        let params = Conv2dParams { stride: [1, 2], padding, ..Conv2dParams::default() };
+        let shape = Conv2dShape::new(Shape4::new(1, 1, 1, 4), 1, [1, 2], params).unwrap();
+        let (x, w, gy) = ([1.0, 2.0, 3.0, 4.0], [10.0, -100.0], [5.0, 7.0]);
+        assert_eq!(conv2d_backward_input(&shape, &w, &gy).value, [-500.0, 70.0, -700.0, 0.0]);
+        assert_eq!(conv2d_backward_weights(&shape, &x, &gy).value, [7.0 * 2.0, 5.0 * 1.0 + 7.0 * 3.0]);
+        assert_eq!(super::super::bias_backward(shape.output(), &gy).value, [12.0]);
     }
 }

@@ -46,6 +46,50 @@ pub fn mse(x: &[f32], target: &[f32]) -> Answer {
     Answer::scalar(mean, mean, x.len() + 5)
 }
 
+/// `gx = gy / samples * (softmax(x) - 1 at the label)`.
+pub fn cross_entropy_backward(input: Shape4, x: &[f32], labels: &[usize], gy: f32) -> Answer {
+    let share = f64::from(gy) / (input.n * input.h * input.w) as f64;
+    Answer::sums(input, input.c + 12, |[n, c, h, w]| {
+        let logits: Vec<f64> = (0..input.c).map(|c| at(x, input, [n, c, h, w])).collect();
+        let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = logits.iter().map(|v| (v - max).exp()).sum();
+        let below_max = logits[c] - max;
+        let probability = below_max.exp() / sum;
+        let hit = if labels[(n * input.h + h) * input.w + w] == c { 1.0 } else { 0.0 };
+        // An exponential turns the rounding of its argument into a relative error as large as the argument.
+        let spread = if probability == 0.0 { 0.0 } else { probability * (1.0 + below_max.abs()) };
+        (share * (probability - hit), share.abs() * (spread + hit))
+    })
+}
+
+/// The gradients to logits and target: `gy / count * (sigmoid(x) - target)` and `gy / count * -x`.
+pub fn bce_with_logits_backward(input: Shape4, x: &[f32], target: &[f32], gy: f32) -> [Answer; 2] {
+    let share = f64::from(gy) / x.len() as f64;
+    let gx = Answer::sums(input, 16, |to| {
+        let (x, t) = (at(x, input, to), at(target, input, to));
+        let sigmoid = 1.0 / (1.0 + (-x).exp());
+        (share * (sigmoid - t), share.abs() * (sigmoid + t.abs()))
+    });
+    let gtarget = Answer::sums(input, 3, |to| {
+        let term = -share * at(x, input, to);
+        (term, term.abs())
+    });
+    [gx, gtarget]
+}
+
+/// The gradients to `x` and target: `gy / count * 2 (x - target)` and its negative.
+pub fn mse_backward(input: Shape4, x: &[f32], target: &[f32], gy: f32) -> [Answer; 2] {
+    let share = f64::from(gy) / x.len() as f64;
+    // Relative errors only: the difference, the share, the products.
+    let toward = |sign: f64| {
+        Answer::sums(input, 5, |to| {
+            let term = sign * share * 2.0 * (at(x, input, to) - at(target, input, to));
+            (term, term.abs())
+        })
+    };
+    [toward(1.0), toward(-1.0)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +107,24 @@ mod tests {
     fn the_mean_of_nothing_is_nan() {
         assert!(cross_entropy(Shape4::new(0, 3, 1, 1), &[], &[]).value[0].is_nan());
         assert!(mse(&[], &[]).value[0].is_nan());
+    }
+
+    #[test]
+    fn gradients_by_hand() {
+        let gx = cross_entropy_backward(Shape4::new(1, 2, 1, 2), &[0.0, 5.0, 0.0, 5.0], &[0, 1], 8.0);
+        assert_eq!(gx.value, [-2.0, 2.0, 2.0, -2.0]);
+        let [gx, gtarget] = bce_with_logits_backward(Shape4::new(1, 1, 1, 2), &[0.0, 3.0], &[1.0, 0.5], 4.0);
+        assert_eq!((gx.value[0], &gtarget.value[..]), (-1.0, &[0.0, -6.0][..]));
+        let [gx, gtarget] = mse_backward(Shape4::new(1, 1, 1, 2), &[1.0, 2.0], &[3.0, 2.0], 0.5);
+        assert_eq!((gx.value, gtarget.value), (vec![-1.0, 0.0], vec![1.0, 0.0]));
+    }
+
+    #[test]
+    fn infinite_logits_as_in_pytorch() {
+        let (inf, shape) = (f32::INFINITY, Shape4::new(3, 3, 1, 1));
+        let x = [1.0, -inf, 2.0, inf, 1.0, 2.0, -inf, 1.0, 2.0];
+        let gx = cross_entropy_backward(shape, &x, &[0, 0, 0], 3.0).value;
+        assert_eq!((gx[1], gx[6]), (0.0, -1.0));
+        assert!(gx[3..6].iter().all(|g| g.is_nan()), "{gx:?}");
     }
 }
