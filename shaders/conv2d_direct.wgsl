@@ -1,6 +1,6 @@
 // Convolution, directly: an invocation holds TILE_M output channels of TILE_N pixels in registers. Each input that it reads
 // serves TILE_M sums, each weight TILE_N. Nothing is shared between invocations, so that it is right for sums too short
-// for a GEMM, for depthwise convolution, and for software drivers, to which shared memory is no faster than any other.
+// for a GEMM, and for software drivers, to which shared memory is no faster than any other.
 //
 //     for each tap, for each channel:  acc[pixel][output] += x[pixel, tap, channel] * weights[tap][channel][output]
 

@@ -1,4 +1,4 @@
-// Elementary functions, to within a few units in the last place over the whole range of f32, whatever the driver's own do:
+// Elementary functions, to within a few units in the last place over the whole range of f32 where `fma` is fused, whatever the driver's own do:
 // straight-line code, a reduction of the argument, a polynomial, the reduction undone. They are those of the CPU, where
 // reductions and polynomials are explained (`simd/math.rs`). NaN gives NaN, if the caller keeps it (`epilogue.wgsl`).
 

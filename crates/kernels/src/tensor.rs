@@ -209,7 +209,7 @@ impl Tensor {
 }
 
 /// Checks that `len` elements hold images of `shape`, `batch_stride` apart and not overlapping. Gives the stride
-/// back; that of a single image, which nothing reads, is raised to the image's length.
+/// back; that of a single image, which nothing reads, is the image's length.
 pub(crate) fn check_view(shape: Shape4, batch_stride: usize, len: usize) -> Result<usize> {
     let op = "view";
     shape.checked_len(op, "shape")?;
@@ -232,7 +232,7 @@ pub(crate) fn check_view(shape: Shape4, batch_stride: usize, len: usize) -> Resu
     if len < needed {
         return Err(Error::invalid(op, "data length", Expected::AtLeast(needed), len));
     }
-    Ok(batch_stride.max(image))
+    Ok(if shape.n > 1 { batch_stride } else { image })
 }
 
 /// Where channels `range` of a view start within an image, and the shape they have.

@@ -71,6 +71,7 @@ impl Pool {
         bytes: u64,
         not_in: Option<u64>,
     ) -> Result<Buffer> {
+        context.alive(op)?;
         let limit = context.info.max_buffer;
         let size = size_class(bytes).unwrap_or(u64::MAX).min(limit.max(bytes));
         if bytes > limit {

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Expected, Result};
 
 /// What kind of device an adapter is; tiles are chosen by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -222,6 +222,7 @@ impl Context {
         let infos: Vec<_> = adapters.iter().enumerate().map(|(i, a)| AdapterInfo::new(i, a)).collect();
         let info = choose(&infos, options.adapter.as_deref())?.clone();
         let adapter = &adapters[info.index];
+        require(&adapter.limits())?;
         let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP;
         let request = adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("tilewise"),
@@ -241,8 +242,10 @@ impl Context {
         device.on_uncaptured_error(Arc::new(|_| {}));
         let limits = device.limits();
         Ok(Context {
-            max_binding: options.max_binding.unwrap_or(u64::MAX).min(info.max_binding),
-            alignment: u64::from(limits.min_storage_buffer_offset_alignment).max(4),
+            // Some drivers bind more, but shaders count in signed words.
+            max_binding: options.max_binding.unwrap_or(u64::MAX).min(info.max_binding).min(i32::MAX as u64),
+            // At least the smallest binding, four vectors' lanes, so that one fits wherever a buffer ends.
+            alignment: u64::from(limits.min_storage_buffer_offset_alignment).max(16),
             max_workgroups: options.max_workgroups.unwrap_or(u32::MAX).min(info.max_workgroups).max(1),
             checked: options.checked,
             info,
@@ -295,6 +298,21 @@ impl Context {
         let outcome = self.device.poll(wgpu::PollType::wait_indefinitely());
         self.alive(op)?;
         outcome.map(|_| ()).map_err(|error| Error::Gpu { op, message: error.to_string().into() })
+    }
+}
+
+/// What the kernels count on, which is what WebGPU promises of every device; a driver may offer less.
+fn require(limits: &wgpu::Limits) -> Result<()> {
+    let needs = [
+        ("storage buffers of a shader", 8, limits.max_storage_buffers_per_shader_stage),
+        ("invocations of a workgroup", 256, limits.max_compute_invocations_per_workgroup),
+        ("bytes that a workgroup shares", 16 << 10, limits.max_compute_workgroup_storage_size),
+    ];
+    match needs.iter().find(|(_, needed, got)| got < needed) {
+        None => Ok(()),
+        Some(&(arg, needed, got)) => {
+            Err(Error::invalid("gpu", arg, Expected::AtLeast(needed as usize), got as usize))
+        }
     }
 }
 

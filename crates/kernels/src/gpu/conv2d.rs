@@ -47,9 +47,7 @@ impl Gpu {
             && match algo {
                 Conv2dAlgo::Depthwise | Conv2dAlgo::Direct => true,
                 // Shared memory is brought in for all channels of an image at once.
-                Conv2dAlgo::ImplicitGemm | Conv2dAlgo::Pointwise => {
-                    self.reaches_image(shape) && self.adapter().workgroup_size >= 256
-                }
+                Conv2dAlgo::ImplicitGemm | Conv2dAlgo::Pointwise => self.reaches_image(shape),
                 Conv2dAlgo::Im2col => false,
             }
     }
@@ -74,12 +72,13 @@ impl Gpu {
                 return Err(Error::invalid(OP, "algorithm", expected, algo.name()));
             }
         };
-        let outputs = shape.weights().n;
+        let groups = shape.params().groups;
+        let outputs = shape.weights().n / groups;
         let pixels = shape.output().n * shape.output().plane_len();
         let method = match algo {
             Conv2dAlgo::Depthwise => DEPTHWISE,
-            Conv2dAlgo::Direct => direct(self.adapter().kind, outputs / shape.params().groups, pixels),
-            _ => gemm(outputs, pixels),
+            Conv2dAlgo::Direct => direct(self.adapter().kind, outputs, pixels),
+            _ => gemm(groups, outputs, pixels),
         };
         let engine = self.conv2d_engine(&shape, weights, bias, activation, method)?;
         Ok(GpuConv2d { shape, algo, method, why, engine })
@@ -145,7 +144,7 @@ const TABLE: &[Row] = &[
     Row {
         algo: Conv2dAlgo::Pointwise,
         fits: |_, _| true,
-        why: "1x1, stride 1, no padding: the pixels as they lie are the columns of a matrix product",
+        why: "1x1, stride 1, no padding: pixels that are aligned in fours are read as they lie",
     },
     Row {
         algo: Conv2dAlgo::ImplicitGemm,
@@ -184,9 +183,9 @@ const GEMM_BLOCKS: [Method; 3] = [
 ];
 
 /// The largest block of which there are enough to keep a hundred processors busy.
-pub(super) fn gemm(outputs: usize, pixels: usize) -> Method {
+pub(super) fn gemm(groups: usize, outputs: usize, pixels: usize) -> Method {
     let [large, medium, small] = GEMM_BLOCKS;
-    let blocks = |size: usize| outputs.div_ceil(size) * pixels.div_ceil(size);
+    let blocks = |size: usize| groups * outputs.div_ceil(size) * pixels.div_ceil(size);
     match outputs {
         65.. if blocks(128) >= 100 => large,
         33.. if blocks(64) >= 100 => medium,

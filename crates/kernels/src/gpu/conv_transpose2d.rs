@@ -57,11 +57,11 @@ impl Gpu {
                 let channels = correlation.channels;
                 let pixels = output.n * correlation.output[0] * correlation.output[1];
                 let kind = self.adapter().kind;
-                let few = channels <= 4 || outputs < 16 || self.adapter().workgroup_size < 256;
+                let few = channels <= 4 || outputs < 16;
                 let method = if kind == AdapterKind::Cpu || few || large {
                     direct(kind, outputs, pixels)
                 } else {
-                    gemm(outputs * groups, pixels)
+                    gemm(groups, outputs, pixels)
                 };
                 let spec = Spec { op: OP, groups, outputs, bias, activation, method };
                 Engine::new(self, spec, correlation, *placement, |group, output, channel, tap| {

@@ -10,7 +10,7 @@ use super::activation::code;
 use super::buffer::{Buffer, GpuView, words};
 use super::recorder::{Dispatch, Slice, WORKGROUP};
 use super::wgsl::{Kernel, Shader, shader};
-use crate::error::{Error, Expected, Result};
+use crate::error::{Dims, Error, Expected, Result};
 use crate::shape::Activation;
 use crate::shape::correlation::{Correlation, Placement};
 use crate::tensor::checked_product;
@@ -133,6 +133,7 @@ impl Engine {
         weight: impl Fn(usize, usize, usize, usize) -> f32,
     ) -> Result<Self> {
         let Spec { op, groups, outputs, bias, activation, method } = spec;
+        let correlation = &Self::countable(op, correlation)?;
         let taps = Self::taps(op, correlation, method)?;
         let tile = method.outputs();
         let depth = checked_product(op, "products", &[correlation.taps.len(), correlation.channels])?;
@@ -188,6 +189,26 @@ impl Engine {
         let taps = gpu.upload_bytes(op, bytemuck::cast_slice(&taps))?;
         let correlation = correlation.clone();
         Ok(Engine { op, method, activation, correlation, placement, outputs, taps, taps_len, sections })
+    }
+
+    /// The correlation, if the shader can count its positions: signed, in 32 bits. The step to an output that is not there
+    /// may be of any size.
+    fn countable(op: &'static str, correlation: &Correlation) -> Result<Correlation> {
+        let mut correlation = correlation.clone();
+        for axis in [0, 1] {
+            let outputs = correlation.output[axis];
+            let step = &mut correlation.step[axis];
+            if outputs <= 1 {
+                *step = 1;
+            }
+            let last = (outputs.max(1) - 1).checked_mul(*step).filter(|&last| last <= i32::MAX as usize);
+            last.ok_or(Error::Overflow {
+                op,
+                arg: "a position on the GPU",
+                dims: Dims::new(&[outputs, *step]),
+            })?;
+        }
+        Ok(correlation)
     }
 
     /// Where each tap reads: elements from the pixel, rows, columns, and nothing; for a GEMM, where each product does.
@@ -289,8 +310,6 @@ impl Engine {
     ) -> Result<()> {
         let Correlation { channels: depth, input, output, step, ref taps } = self.correlation;
         let tile = self.method.outputs();
-        // The step to an output that is not there may be of any size.
-        let step = [0, 1].map(|axis| if output[axis] == 1 { 1 } else { step[axis] });
         let (x_plane, y_plane) = (x.shape.plane_len(), y.shape.plane_len());
         let slice = |view: GpuView<'_>, first_channel: usize, channels: usize| {
             let images = part.images.len() - 1;

@@ -40,11 +40,11 @@ impl Gpu {
         let as_pixels = Shape4::new(samples, features, 1, 1);
         let conv = Conv2dShape::new(as_pixels, outputs, [1, 1], Conv2dParams::default())?;
         let kind = self.adapter().kind;
-        let few = outputs < 16 || self.adapter().workgroup_size < 256;
+        let few = outputs < 16;
         let method = if kind == AdapterKind::Cpu || few || features.max(outputs) > self.reach() {
             direct(kind, outputs, samples)
         } else {
-            gemm(outputs, samples)
+            gemm(1, outputs, samples)
         };
         let spec = Spec { op: OP, groups: 1, outputs, bias, activation, method };
         let correlation = Correlation::conv2d(&conv);

@@ -1,7 +1,8 @@
 //! The GPU, through `wgpu`: Vulkan, Metal or Direct3D 12, whatever the machine has.
 //!
 //! [`Gpu`] is the device; it computes what [`crate::Cpu`] does, as a [`crate::Backend`]. Operators only append to the commands
-//! that wait (`recorder`): a whole network is one pass of one submission, which runs when a result is downloaded.
+//! that wait (`recorder`): a whole network (of up to 4096 dispatches) is one pass of one submission, which runs when a result is
+//! downloaded.
 //!
 //! An operator is a file here and a shader of the same stem. Here shapes are checked, tensors beyond what a dispatch can
 //! reach are cut into `parts`, and sizes become the parameters of the shader.
@@ -84,6 +85,8 @@ struct Inner {
     pipelines: Pipelines,
     recorder: Mutex<Recorder>,
     counters: Counting,
+    /// Bytes written since the last submission of uploads.
+    uploaded: Count,
 }
 
 /// What a [`Gpu`] has done so far.
@@ -113,8 +116,9 @@ struct Counting {
 struct Count(AtomicU64);
 
 impl Count {
-    fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
+    /// Adds, and gives the sum.
+    fn add(&self, n: u64) -> u64 {
+        self.0.fetch_add(n, Ordering::Relaxed) + n
     }
 
     fn get(&self) -> u64 {
@@ -138,6 +142,7 @@ impl Gpu {
             pipelines: Pipelines::default(),
             recorder: Mutex::default(),
             counters: Counting::default(),
+            uploaded: Count::default(),
         })))
     }
 
@@ -158,7 +163,7 @@ impl Gpu {
         }
     }
 
-    /// Submits what waits and waits for its end.
+    /// Submits what waits, uploads included, and waits for its end.
     ///
     /// # Errors
     /// Whatever went wrong in what was queued; [`Error::DeviceLost`].
@@ -167,6 +172,8 @@ impl Gpu {
             let mut recorder = self.recorder();
             if recorder.is_open() {
                 recorder.submit(self, "finish")?;
+            } else {
+                self.submit_uploads("finish")?;
             }
         }
         self.0.context.wait("finish")
@@ -176,7 +183,8 @@ impl Gpu {
     /// device. Other threads must not use the device meanwhile.
     ///
     /// # Errors
-    /// Those of `f`; [`Error::Invalid`] if the adapter has no timestamps; [`Error::DeviceLost`].
+    /// Those of `f`; [`Error::Invalid`] if the adapter has no timestamps, or if `f` takes more than one submission (it reads
+    /// something back, or queues thousands of operators); [`Error::DeviceLost`].
     pub fn timed(&self, f: impl FnOnce() -> Result<()>) -> Result<Duration> {
         if !self.adapter().timestamps {
             return Err(Error::invalid("timing", "adapter", "one with timestamps", "one without"));
@@ -192,7 +200,7 @@ impl Gpu {
 
     /// Gives unused memory back to the driver.
     pub fn trim(&self) {
-        self.recorder().forget_bind_groups();
+        self.recorder().trim();
         self.0.pool.clear();
     }
 
@@ -254,7 +262,8 @@ impl Gpu {
 
     /// A buffer that holds `bytes`, whose number four divides.
     fn upload_bytes(&self, op: &'static str, bytes: &[u8]) -> Result<Buffer> {
-        // The driver copies what is written, so a large upload goes in pieces.
+        // What is written is copied, and the copy kept until it is submitted: so in pieces, and not too many of them. No
+        // command that waits uses the buffer, so that uploads may be submitted before them.
         const PIECE: usize = 64 << 20;
         let context = &self.0.context;
         let buffer = self.take_buffer(op, bytes.len() as u64, true)?;
@@ -262,8 +271,20 @@ impl Gpu {
             context.guarded(op, piece.len() as u64, || {
                 context.queue.write_buffer(buffer.raw(), (i * PIECE) as u64, piece);
             })?;
+            if self.0.uploaded.add(piece.len() as u64) >= PIECE as u64 {
+                self.submit_uploads(op)?;
+            }
         }
         Ok(buffer)
+    }
+
+    /// Hands what was uploaded to the driver, which frees the copies once it is done.
+    fn submit_uploads(&self, op: &'static str) -> Result<()> {
+        let context = &self.0.context;
+        self.0.uploaded.0.store(0, Ordering::Relaxed);
+        context.guarded(op, 0, || {
+            context.queue.submit([]);
+        })
     }
 
     /// A contiguous copy of a view; waits for all that it depends on.

@@ -61,7 +61,7 @@ impl Pipelines {
                     ..wgpu::ShaderRuntimeChecks::checked()
                 };
                 // SAFETY: what is not checked is that loops end and that divisors are not 0. Every loop of `shaders/`
-                // counts up to a number that it does not change, and every divisor is an extent, a stride or a count of
+                // counts up to a number that it does not change, or halves one down to 0, and every divisor is an extent, a stride or a count of
                 // tiles that the host has made sure is at least 1. Indices stay checked.
                 unsafe { device.create_shader_module_trusted(source, checks) }
             };

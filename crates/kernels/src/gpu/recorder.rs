@@ -35,6 +35,8 @@ pub(super) struct Slice<'a> {
 impl<'a> Slice<'a> {
     /// `len` elements from `start` on.
     pub fn new(gpu: &Gpu, buffer: &'a Buffer, start: usize, len: usize) -> Self {
+        // Nothing may lie at the very end of a buffer, where nothing can be bound.
+        let start = if len == 0 { 0 } else { start };
         let start_bytes = start as u64 * 4;
         let offset = start_bytes - start_bytes % gpu.context().alignment;
         let first = ((start_bytes - offset) / 4) as usize;
@@ -69,6 +71,8 @@ pub(super) struct Recorder {
     /// Counts recordings, from 1 on.
     number: u64,
     timestamps: Option<wgpu::QuerySet>,
+    /// The recording that is timed.
+    timed: u64,
     staging: Option<wgpu::Buffer>,
 }
 
@@ -87,6 +91,7 @@ impl Default for Recorder {
             bind_groups: HashMap::new(),
             number: 1,
             timestamps: None,
+            timed: 0,
             staging: None,
         }
     }
@@ -101,6 +106,8 @@ impl Recorder {
     /// Appends a dispatch. Nothing is done for no workgroups.
     pub fn dispatch(&mut self, gpu: &Gpu, dispatch: &Dispatch<'_>) -> Result<()> {
         let Dispatch { op, ref kernel, params, reads, writes, workgroups } = *dispatch;
+        let context = gpu.context();
+        context.alive(op)?;
         if workgroups == 0 {
             return Ok(());
         }
@@ -110,8 +117,6 @@ impl Recorder {
             "{kernel}"
         );
         debug_assert!(params.len() as u64 * 4 <= PARAMS_BYTES);
-        let context = gpu.context();
-        context.alive(op)?;
         check_slices(gpu, dispatch)?;
         let [x, y] = fold(op, workgroups, context.max_workgroups)?;
         let pipeline = gpu.pipelines().get(context, op, kernel)?;
@@ -208,8 +213,14 @@ impl Recorder {
     }
 
     /// Forgets which buffers were bound together, and with it the memory that only this kept.
-    pub fn forget_bind_groups(&mut self) {
+    fn forget_bind_groups(&mut self) {
         self.bind_groups.clear();
+    }
+
+    /// Gives up all memory that is only kept to be used again.
+    pub fn trim(&mut self) {
+        self.forget_bind_groups();
+        self.staging = None;
     }
 
     /// Submits what waits.
@@ -262,6 +273,7 @@ impl Recorder {
 
     /// Submits what waits, and reads the bytes of a view's images into `into`, which is as long as they are.
     pub fn download(&mut self, gpu: &Gpu, op: &'static str, x: GpuView<'_>, into: &mut [f32]) -> Result<()> {
+        gpu.context().alive(op)?;
         check_owner(gpu, op, x.buffer)?;
         let (image, stride) = (x.shape.image_len(), x.batch_stride);
         if into.is_empty() {
@@ -347,6 +359,7 @@ impl Recorder {
                 count: 2,
             })
         })?);
+        self.timed = self.number;
         Ok(())
     }
 
@@ -354,6 +367,10 @@ impl Recorder {
     pub fn stop_timing(&mut self, gpu: &Gpu) -> Result<Duration> {
         const OP: &str = "timing";
         let context = gpu.context();
+        if self.timed != self.number {
+            self.timestamps = None;
+            return Err(Error::invalid(OP, "work", "one submission", "several"));
+        }
         let Some(queries) = self.timestamps.take().filter(|_| self.open.is_some()) else {
             return Ok(Duration::ZERO);
         };
