@@ -151,7 +151,7 @@ impl GpuOptions {
         self
     }
 
-    /// Whether shaders check every loop and division as they run, as those of a web page must. Two to four times slower.
+    /// Whether shaders check every loop and division as they run, as those of a web page must. Inner loops are slower by it.
     pub fn checked(mut self, checked: bool) -> Self {
         self.checked = checked;
         self

@@ -156,8 +156,8 @@ const TABLE: &[Row] = &[
 /// The tile of the direct method.
 ///
 /// A software driver reads memory one lane at a time, about 200 cycles for a vector: of the tiles from 4x1 to 32x8, 16x8 was
-/// the fastest (2.1 GFLOP/s on two cores, against 0.4 for 4x1). A GPU hides latency by many invocations with few registers.
-pub(super) fn direct(kind: AdapterKind, outputs: usize, pixels: usize) -> Method {
+/// the fastest when this was written (64,56x56 -> 64 3x3 on lavapipe: 2.1 GFLOP/s, against 0.4 for 4x1). A GPU hides latency by many invocations with few registers.
+fn direct(kind: AdapterKind, outputs: usize, pixels: usize) -> Method {
     let [outputs, pixels] = match (kind, outputs, pixels) {
         (AdapterKind::Cpu, ..=4, _) => [4, 4],
         (AdapterKind::Cpu, _, ..=64) => [16, 1],
@@ -167,6 +167,24 @@ pub(super) fn direct(kind: AdapterKind, outputs: usize, pixels: usize) -> Method
         _ => [8, 2],
     };
     Method::Direct { outputs, pixels }
+}
+
+impl Gpu {
+    /// The method of an operator without a table of its own, for images of up to `image` elements.
+    pub(super) fn method(
+        &self,
+        [groups, channels, outputs]: [usize; 3],
+        pixels: usize,
+        image: usize,
+    ) -> Method {
+        let kind = self.adapter().kind;
+        let few = channels <= 4 || outputs < 16;
+        if kind == AdapterKind::Cpu || few || image > self.reach() {
+            direct(kind, outputs, pixels)
+        } else {
+            gemm(groups, outputs, pixels)
+        }
+    }
 }
 
 /// Four pixels share what an invocation reads of weights and taps.
@@ -183,7 +201,7 @@ const GEMM_BLOCKS: [Method; 3] = [
 ];
 
 /// The largest block of which there are enough to keep a hundred processors busy.
-pub(super) fn gemm(groups: usize, outputs: usize, pixels: usize) -> Method {
+fn gemm(groups: usize, outputs: usize, pixels: usize) -> Method {
     let [large, medium, small] = GEMM_BLOCKS;
     let blocks = |size: usize| groups * outputs.div_ceil(size) * pixels.div_ceil(size);
     match outputs {

@@ -2,8 +2,6 @@
 
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut};
-use super::context::AdapterKind;
-use super::conv2d::{direct, gemm};
 use super::correlation::{Engine, Spec};
 use crate::backend::expect_shape;
 use crate::error::Result;
@@ -50,19 +48,13 @@ impl Gpu {
             let everywhere = Placement { plane: output.plane_len(), origin: 0, row: output.w, column: 1 };
             reached.insert(0, (none, everywhere));
         }
-        let large = shape.input().image_len().max(output.image_len()) > self.reach();
+        let image = shape.input().image_len().max(output.image_len());
         let phases = reached
             .iter()
             .map(|(correlation, placement)| {
                 let channels = correlation.channels;
                 let pixels = output.n * correlation.output[0] * correlation.output[1];
-                let kind = self.adapter().kind;
-                let few = channels <= 4 || outputs < 16;
-                let method = if kind == AdapterKind::Cpu || few || large {
-                    direct(kind, outputs, pixels)
-                } else {
-                    gemm(groups, outputs, pixels)
-                };
+                let method = self.method([groups, channels, outputs], pixels, image);
                 let spec = Spec { op: OP, groups, outputs, bias, activation, method };
                 Engine::new(self, spec, correlation, *placement, |group, output, channel, tap| {
                     weights[((group * channels + channel) * outputs + output) * kernel + tap]

@@ -254,10 +254,8 @@ impl Engine {
         let within =
             |view: GpuView<'_>, channels: usize| match reach.checked_sub(channels * view.shape.plane_len()) {
                 None => 0,
-                Some(left) => 1 + left / view.batch_stride.max(1),
+                Some(left) => images.min(1 + left / view.batch_stride.max(1)),
             };
-        // Indices are signed.
-        let within = |view, channels| within(view, channels).min(images);
         let channels = self.correlation.channels;
         let together =
             within(x, section.groups.len() * channels).min(within(y, section.groups.len() * self.outputs));

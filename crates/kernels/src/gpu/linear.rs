@@ -2,8 +2,6 @@
 
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut};
-use super::context::AdapterKind;
-use super::conv2d::{direct, gemm};
 use super::correlation::{Engine, Spec};
 use crate::backend::expect_shape;
 use crate::error::Result;
@@ -39,13 +37,7 @@ impl Gpu {
         activation.validate()?;
         let as_pixels = Shape4::new(samples, features, 1, 1);
         let conv = Conv2dShape::new(as_pixels, outputs, [1, 1], Conv2dParams::default())?;
-        let kind = self.adapter().kind;
-        let few = outputs < 16;
-        let method = if kind == AdapterKind::Cpu || few || features.max(outputs) > self.reach() {
-            direct(kind, outputs, samples)
-        } else {
-            gemm(1, outputs, samples)
-        };
+        let method = self.method([1, features, outputs], samples, features.max(outputs));
         let spec = Spec { op: OP, groups: 1, outputs, bias, activation, method };
         let correlation = Correlation::conv2d(&conv);
         let engine =

@@ -9,7 +9,8 @@
 //!
 //! What WGSL does not promise: it lets a driver take NaN and infinities for impossible, and numbers below the normal range for
 //! zero. Kernels therefore look for NaN in the bits of a number where its fate matters (maxima, activations), and write
-//! their own exponentials; sums and products are left to the hardware, which all tested drivers let follow IEEE 754.
+//! their own exponentials; sums and products are left to the hardware, which lets them follow IEEE 754 in the driver tested so
+//! far (lavapipe).
 
 mod backend;
 mod buffer;
