@@ -64,6 +64,12 @@ pub trait DeviceView: Sized {
     /// # Errors
     /// [`crate::Error::Invalid`] if the range is not within the channels.
     fn channels(self, range: Range<usize>) -> Result<Self>;
+
+    /// The same elements with other extents: a part of a flat buffer of parameters as the weights of a layer, say.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] if their number differs, or something lies between the images.
+    fn reshape(self, shape: Shape4) -> Result<Self>;
 }
 
 /// What a batch normalisation has learnt: tensors of one value per channel.
@@ -554,6 +560,10 @@ impl DeviceView for TensorView<'_> {
     fn channels(self, range: Range<usize>) -> Result<Self> {
         self.channels(range)
     }
+
+    fn reshape(self, shape: Shape4) -> Result<Self> {
+        self.reshape(shape)
+    }
 }
 
 impl DeviceView for TensorViewMut<'_> {
@@ -563,5 +573,9 @@ impl DeviceView for TensorViewMut<'_> {
 
     fn channels(self, range: Range<usize>) -> Result<Self> {
         self.channels(range)
+    }
+
+    fn reshape(self, shape: Shape4) -> Result<Self> {
+        self.reshape(shape)
     }
 }

@@ -92,6 +92,7 @@ pub mod gpu;
 pub mod shape;
 pub mod simd;
 mod tensor;
+mod training;
 
 pub use backend::{Affine, Backend, DeviceTensor, DeviceView, Tracked, View, ViewMut};
 pub use cpu::{
@@ -103,6 +104,7 @@ pub use gpu::{Gpu, GpuOptions, GpuTensor, GpuView, GpuViewMut};
 pub use shape::*;
 pub use simd::Isa;
 pub use tensor::{Shape4, Tensor, TensorView, TensorViewMut};
+pub use training::{BatchNormGradients, Moments, Training};
 
 /// The example of the README, compiled and run with those of the documentation.
 #[cfg(doctest)]

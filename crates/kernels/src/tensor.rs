@@ -246,6 +246,18 @@ pub(crate) fn channel_range(shape: Shape4, range: &Range<usize>) -> Result<(usiz
     Ok((range.start * shape.plane_len(), Shape4 { c: range.len(), ..shape }))
 }
 
+/// Checks that a view of this shape, its images `batch_stride` apart, can be seen as one of the shape `to`.
+pub(crate) fn check_reshape(shape: Shape4, batch_stride: usize, to: Shape4) -> Result<()> {
+    let op = "reshape";
+    if to.checked_len(op, "shape")? != shape.n * shape.image_len() {
+        return Err(Error::invalid(op, "shape", shape, to));
+    }
+    if shape.n > 1 && batch_stride != shape.image_len() {
+        return Err(Error::invalid(op, "batch stride", shape.image_len(), batch_stride));
+    }
+    Ok(())
+}
+
 /// A borrowed f32 tensor: images of `c*h*w` contiguous elements, `batch_stride` apart.
 #[derive(Debug, Clone, Copy)]
 pub struct TensorView<'a> {
@@ -312,6 +324,15 @@ impl<'a> TensorView<'a> {
         let (start, shape) = channel_range(self.shape, &range)?;
         let data = self.data.get(start..).unwrap_or_default();
         Ok(TensorView { data, shape, batch_stride: self.batch_stride })
+    }
+
+    /// The same elements under another shape: a part of a flat buffer of parameters as the weights of a layer, say.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if their number differs, or something lies between the images.
+    pub fn reshape(self, shape: Shape4) -> Result<Self> {
+        check_reshape(self.shape, self.batch_stride, shape)?;
+        Ok(TensorView { data: self.data, shape, batch_stride: shape.image_len() })
     }
 
     /// The first element, for the inner loops that cross images.
@@ -397,6 +418,15 @@ impl<'a> TensorViewMut<'a> {
         let (start, shape) = channel_range(self.shape, &range)?;
         let data = self.data.get_mut(start..).unwrap_or_default();
         Ok(TensorViewMut { data, shape, batch_stride: self.batch_stride })
+    }
+
+    /// [`TensorView::reshape`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn reshape(self, shape: Shape4) -> Result<Self> {
+        check_reshape(self.shape, self.batch_stride, shape)?;
+        Ok(TensorViewMut { data: self.data, shape, batch_stride: shape.image_len() })
     }
 
     /// All elements of image `n`, to be written; as [`TensorView::image`].

@@ -21,6 +21,7 @@ mod scratch;
 mod softmax;
 mod sum;
 mod threads;
+mod training;
 mod upsample;
 
 pub use backend::Planned;

@@ -13,7 +13,7 @@ use super::Gpu;
 use super::context::Context;
 use crate::backend::{DeviceTensor, DeviceView};
 use crate::error::{Dims, Error, Expected, Result};
-use crate::tensor::{Shape4, channel_range};
+use crate::tensor::{Shape4, channel_range, check_reshape};
 
 /// Bytes of unused buffers that a pool keeps.
 const IDLE_BYTES: u64 = 512 << 20;
@@ -323,6 +323,11 @@ impl DeviceView for GpuView<'_> {
     fn channels(self, range: Range<usize>) -> Result<Self> {
         self.channels(range)
     }
+
+    fn reshape(self, shape: Shape4) -> Result<Self> {
+        check_reshape(self.shape, self.batch_stride, shape)?;
+        Ok(GpuView { shape, batch_stride: shape.image_len(), ..self })
+    }
 }
 
 impl DeviceView for GpuViewMut<'_> {
@@ -332,6 +337,10 @@ impl DeviceView for GpuViewMut<'_> {
 
     fn channels(self, range: Range<usize>) -> Result<Self> {
         self.channels(range)
+    }
+
+    fn reshape(self, shape: Shape4) -> Result<Self> {
+        self.0.reshape(shape).map(GpuViewMut)
     }
 }
 

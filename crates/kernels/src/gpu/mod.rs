@@ -33,6 +33,7 @@ mod pad;
 mod pool;
 mod reduce;
 mod softmax;
+mod training;
 mod upsample;
 
 use std::fmt;

@@ -11,9 +11,11 @@ mod conv_transpose2d;
 pub(crate) mod correlation;
 mod linear;
 pub(crate) mod loss;
+mod optimiser;
 mod pad;
 mod pool;
 mod softmax;
+mod update;
 pub(crate) mod upsample;
 pub mod window;
 
@@ -23,9 +25,12 @@ pub use concat::concat_shape;
 pub use conv_transpose2d::{ConvTranspose2dParams, ConvTranspose2dShape};
 pub use conv2d::{Conv2dParams, Conv2dShape};
 pub use linear::LinearShape;
+pub use loss::CrossEntropy;
+pub use optimiser::{Adam, Sgd};
 pub use pad::{CropShape, PadShape, Padding};
 pub use pool::{AvgPool2dParams, MaxPool2dParams, PoolShape};
 pub use softmax::{Axis, SoftmaxShape};
+pub use update::Update;
 pub use upsample::{UpsampleMode, UpsampleShape};
 
 use crate::error::{Error, Expected, Result};

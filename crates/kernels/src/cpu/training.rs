@@ -1,0 +1,414 @@
+//! The gradients of the CPU, as [`Training`]: each operator is the method of that name in the file of its stem.
+
+#![allow(unused_variables)]
+
+use crate::backend::{Affine, Tracked};
+use crate::cpu::Cpu;
+use crate::error::{Error, Result};
+use crate::shape::{
+    Activation, Adam, AvgPool2dParams, Axis, Conv2dShape, ConvTranspose2dShape, CrossEntropy, LinearShape,
+    MaxPool2dParams, Padding, PoolShape, Sgd, Update, UpsampleMode,
+};
+use crate::tensor::{TensorView, TensorViewMut};
+use crate::training::{BatchNormGradients, Moments, Training};
+
+impl Training for Cpu {
+    type Conv2dBackwardInput = ();
+    type Conv2dBackwardWeights = ();
+    type ConvTranspose2dBackwardInput = ();
+    type ConvTranspose2dBackwardWeights = ();
+    type LinearBackwardInput = ();
+    type LinearBackwardWeights = ();
+    type Argmax = ();
+
+    fn conv2d_set_weights(
+        &self,
+        plan: &mut Self::Conv2d,
+        weights: TensorView<'_>,
+        bias: Option<TensorView<'_>>,
+    ) -> Result<()> {
+        pending("conv2d_set_weights")
+    }
+
+    fn plan_conv2d_backward_input(
+        &self,
+        shape: Conv2dShape,
+        weights: &[f32],
+    ) -> Result<Self::Conv2dBackwardInput> {
+        pending("plan_conv2d_backward_input")
+    }
+
+    fn conv2d_backward_input_set_weights(
+        &self,
+        plan: &mut Self::Conv2dBackwardInput,
+        weights: TensorView<'_>,
+    ) -> Result<()> {
+        pending("conv2d_backward_input_set_weights")
+    }
+
+    fn conv2d_backward_input_into(
+        &self,
+        plan: &mut Self::Conv2dBackwardInput,
+        gy: TensorView<'_>,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("conv2d_backward_input_into")
+    }
+
+    fn plan_conv2d_backward_weights(&self, shape: Conv2dShape) -> Result<Self::Conv2dBackwardWeights> {
+        pending("plan_conv2d_backward_weights")
+    }
+
+    fn conv2d_backward_weights_into(
+        &self,
+        plan: &mut Self::Conv2dBackwardWeights,
+        x: TensorView<'_>,
+        gy: TensorView<'_>,
+        gw: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("conv2d_backward_weights_into")
+    }
+
+    fn conv_transpose2d_set_weights(
+        &self,
+        plan: &mut Self::ConvTranspose2d,
+        weights: TensorView<'_>,
+        bias: Option<TensorView<'_>>,
+    ) -> Result<()> {
+        pending("conv_transpose2d_set_weights")
+    }
+
+    fn plan_conv_transpose2d_backward_input(
+        &self,
+        shape: ConvTranspose2dShape,
+        weights: &[f32],
+    ) -> Result<Self::ConvTranspose2dBackwardInput> {
+        pending("plan_conv_transpose2d_backward_input")
+    }
+
+    fn conv_transpose2d_backward_input_set_weights(
+        &self,
+        plan: &mut Self::ConvTranspose2dBackwardInput,
+        weights: TensorView<'_>,
+    ) -> Result<()> {
+        pending("conv_transpose2d_backward_input_set_weights")
+    }
+
+    fn conv_transpose2d_backward_input_into(
+        &self,
+        plan: &mut Self::ConvTranspose2dBackwardInput,
+        gy: TensorView<'_>,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("conv_transpose2d_backward_input_into")
+    }
+
+    fn plan_conv_transpose2d_backward_weights(
+        &self,
+        shape: ConvTranspose2dShape,
+    ) -> Result<Self::ConvTranspose2dBackwardWeights> {
+        pending("plan_conv_transpose2d_backward_weights")
+    }
+
+    fn conv_transpose2d_backward_weights_into(
+        &self,
+        plan: &mut Self::ConvTranspose2dBackwardWeights,
+        x: TensorView<'_>,
+        gy: TensorView<'_>,
+        gw: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("conv_transpose2d_backward_weights_into")
+    }
+
+    fn linear_set_weights(
+        &self,
+        plan: &mut Self::Linear,
+        weights: TensorView<'_>,
+        bias: Option<TensorView<'_>>,
+    ) -> Result<()> {
+        pending("linear_set_weights")
+    }
+
+    fn plan_linear_backward_input(
+        &self,
+        shape: LinearShape,
+        weights: &[f32],
+    ) -> Result<Self::LinearBackwardInput> {
+        pending("plan_linear_backward_input")
+    }
+
+    fn linear_backward_input_set_weights(
+        &self,
+        plan: &mut Self::LinearBackwardInput,
+        weights: TensorView<'_>,
+    ) -> Result<()> {
+        pending("linear_backward_input_set_weights")
+    }
+
+    fn linear_backward_input_into(
+        &self,
+        plan: &mut Self::LinearBackwardInput,
+        gy: TensorView<'_>,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("linear_backward_input_into")
+    }
+
+    fn plan_linear_backward_weights(&self, shape: LinearShape) -> Result<Self::LinearBackwardWeights> {
+        pending("plan_linear_backward_weights")
+    }
+
+    fn linear_backward_weights_into(
+        &self,
+        plan: &mut Self::LinearBackwardWeights,
+        x: TensorView<'_>,
+        gy: TensorView<'_>,
+        gw: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("linear_backward_weights_into")
+    }
+
+    fn bias_backward_into(&self, gy: TensorView<'_>, gb: TensorViewMut<'_>, update: Update) -> Result<()> {
+        pending("bias_backward_into")
+    }
+
+    fn activation_backward_into(
+        &self,
+        x: TensorView<'_>,
+        f: Activation,
+        gy: TensorView<'_>,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("activation_backward_into")
+    }
+
+    fn empty_argmax(&self, shape: PoolShape) -> Result<Self::Argmax> {
+        pending("empty_argmax")
+    }
+
+    fn max_pool2d_argmax_into(
+        &self,
+        x: TensorView<'_>,
+        params: MaxPool2dParams,
+        y: TensorViewMut<'_>,
+        argmax: &mut Self::Argmax,
+    ) -> Result<()> {
+        pending("max_pool2d_argmax_into")
+    }
+
+    fn max_pool2d_backward_into(
+        &self,
+        argmax: &Self::Argmax,
+        gy: TensorView<'_>,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("max_pool2d_backward_into")
+    }
+
+    fn avg_pool2d_backward_into(
+        &self,
+        params: AvgPool2dParams,
+        gy: TensorView<'_>,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("avg_pool2d_backward_into")
+    }
+
+    fn global_avg_pool_backward_into(
+        &self,
+        gy: TensorView<'_>,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("global_avg_pool_backward_into")
+    }
+
+    fn softmax_backward_into(
+        &self,
+        y: TensorView<'_>,
+        axis: Axis,
+        gy: TensorView<'_>,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("softmax_backward_into")
+    }
+
+    fn batch_norm_moments_into(
+        &self,
+        x: TensorView<'_>,
+        norm: Affine<TensorView<'_>>,
+        running: Option<Tracked<TensorViewMut<'_>>>,
+        moments: Moments<TensorViewMut<'_>>,
+        y: TensorViewMut<'_>,
+    ) -> Result<()> {
+        pending("batch_norm_moments_into")
+    }
+
+    fn batch_norm_train_backward_into(
+        &self,
+        x: TensorView<'_>,
+        gamma: TensorView<'_>,
+        moments: Moments<TensorView<'_>>,
+        gy: TensorView<'_>,
+        gradients: BatchNormGradients<TensorViewMut<'_>>,
+        update: Update,
+    ) -> Result<()> {
+        pending("batch_norm_train_backward_into")
+    }
+
+    fn batch_norm_backward_into(
+        &self,
+        x: TensorView<'_>,
+        gamma: TensorView<'_>,
+        eps: f32,
+        mean: TensorView<'_>,
+        var: TensorView<'_>,
+        gy: TensorView<'_>,
+        gradients: BatchNormGradients<TensorViewMut<'_>>,
+        update: Update,
+    ) -> Result<()> {
+        pending("batch_norm_backward_into")
+    }
+
+    fn upsample_backward_into(
+        &self,
+        mode: UpsampleMode,
+        gy: TensorView<'_>,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("upsample_backward_into")
+    }
+
+    fn concat_backward_into(
+        &self,
+        gy: TensorView<'_>,
+        first: usize,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("concat_backward_into")
+    }
+
+    fn add_backward_into(&self, gy: TensorView<'_>, gx: TensorViewMut<'_>, update: Update) -> Result<()> {
+        pending("add_backward_into")
+    }
+
+    fn pad_backward_into(
+        &self,
+        padding: Padding,
+        gy: TensorView<'_>,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("pad_backward_into")
+    }
+
+    fn crop_backward_into(
+        &self,
+        margins: Padding,
+        gy: TensorView<'_>,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("crop_backward_into")
+    }
+
+    fn cross_entropy_backward_into(
+        &self,
+        x: TensorView<'_>,
+        labels: &[usize],
+        params: CrossEntropy<'_>,
+        gy: f32,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("cross_entropy_backward_into")
+    }
+
+    fn bce_with_logits_backward_into(
+        &self,
+        x: TensorView<'_>,
+        target: TensorView<'_>,
+        pos_weight: Option<&[f32]>,
+        gy: f32,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("bce_with_logits_backward_into")
+    }
+
+    fn mse_backward_into(
+        &self,
+        x: TensorView<'_>,
+        target: TensorView<'_>,
+        gy: f32,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("mse_backward_into")
+    }
+
+    fn l1_backward_into(
+        &self,
+        x: TensorView<'_>,
+        target: TensorView<'_>,
+        gy: f32,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("l1_backward_into")
+    }
+
+    fn dice_backward_into(
+        &self,
+        x: TensorView<'_>,
+        target: TensorView<'_>,
+        smooth: f32,
+        gy: f32,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("dice_backward_into")
+    }
+
+    fn sgd_step(
+        &self,
+        sgd: &Sgd,
+        p: TensorViewMut<'_>,
+        g: TensorView<'_>,
+        velocity: Option<TensorViewMut<'_>>,
+    ) -> Result<()> {
+        pending("sgd_step")
+    }
+
+    fn adam_step(
+        &self,
+        adam: &Adam,
+        step: u64,
+        p: TensorViewMut<'_>,
+        g: TensorView<'_>,
+        m: TensorViewMut<'_>,
+        v: TensorViewMut<'_>,
+    ) -> Result<()> {
+        pending("adam_step")
+    }
+
+    fn clip_norm_into(&self, g: TensorViewMut<'_>, max_norm: f32, norm: TensorViewMut<'_>) -> Result<()> {
+        pending("clip_norm_into")
+    }
+}
+
+fn pending<T>(op: &'static str) -> Result<T> {
+    Err(Error::invalid(op, "gradient", "one that is there", "one that is not there yet"))
+}

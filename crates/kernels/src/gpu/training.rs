@@ -1,0 +1,414 @@
+//! The gradients of the GPU, as [`Training`]: each operator is the method of that name in the file of its stem.
+
+#![allow(unused_variables)]
+
+use super::Gpu;
+use super::buffer::{GpuView, GpuViewMut};
+use crate::backend::{Affine, Tracked};
+use crate::error::{Error, Result};
+use crate::shape::{
+    Activation, Adam, AvgPool2dParams, Axis, Conv2dShape, ConvTranspose2dShape, CrossEntropy, LinearShape,
+    MaxPool2dParams, Padding, PoolShape, Sgd, Update, UpsampleMode,
+};
+use crate::training::{BatchNormGradients, Moments, Training};
+
+impl Training for Gpu {
+    type Conv2dBackwardInput = ();
+    type Conv2dBackwardWeights = ();
+    type ConvTranspose2dBackwardInput = ();
+    type ConvTranspose2dBackwardWeights = ();
+    type LinearBackwardInput = ();
+    type LinearBackwardWeights = ();
+    type Argmax = ();
+
+    fn conv2d_set_weights(
+        &self,
+        plan: &mut Self::Conv2d,
+        weights: GpuView<'_>,
+        bias: Option<GpuView<'_>>,
+    ) -> Result<()> {
+        pending("conv2d_set_weights")
+    }
+
+    fn plan_conv2d_backward_input(
+        &self,
+        shape: Conv2dShape,
+        weights: &[f32],
+    ) -> Result<Self::Conv2dBackwardInput> {
+        pending("plan_conv2d_backward_input")
+    }
+
+    fn conv2d_backward_input_set_weights(
+        &self,
+        plan: &mut Self::Conv2dBackwardInput,
+        weights: GpuView<'_>,
+    ) -> Result<()> {
+        pending("conv2d_backward_input_set_weights")
+    }
+
+    fn conv2d_backward_input_into(
+        &self,
+        plan: &mut Self::Conv2dBackwardInput,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("conv2d_backward_input_into")
+    }
+
+    fn plan_conv2d_backward_weights(&self, shape: Conv2dShape) -> Result<Self::Conv2dBackwardWeights> {
+        pending("plan_conv2d_backward_weights")
+    }
+
+    fn conv2d_backward_weights_into(
+        &self,
+        plan: &mut Self::Conv2dBackwardWeights,
+        x: GpuView<'_>,
+        gy: GpuView<'_>,
+        gw: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("conv2d_backward_weights_into")
+    }
+
+    fn conv_transpose2d_set_weights(
+        &self,
+        plan: &mut Self::ConvTranspose2d,
+        weights: GpuView<'_>,
+        bias: Option<GpuView<'_>>,
+    ) -> Result<()> {
+        pending("conv_transpose2d_set_weights")
+    }
+
+    fn plan_conv_transpose2d_backward_input(
+        &self,
+        shape: ConvTranspose2dShape,
+        weights: &[f32],
+    ) -> Result<Self::ConvTranspose2dBackwardInput> {
+        pending("plan_conv_transpose2d_backward_input")
+    }
+
+    fn conv_transpose2d_backward_input_set_weights(
+        &self,
+        plan: &mut Self::ConvTranspose2dBackwardInput,
+        weights: GpuView<'_>,
+    ) -> Result<()> {
+        pending("conv_transpose2d_backward_input_set_weights")
+    }
+
+    fn conv_transpose2d_backward_input_into(
+        &self,
+        plan: &mut Self::ConvTranspose2dBackwardInput,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("conv_transpose2d_backward_input_into")
+    }
+
+    fn plan_conv_transpose2d_backward_weights(
+        &self,
+        shape: ConvTranspose2dShape,
+    ) -> Result<Self::ConvTranspose2dBackwardWeights> {
+        pending("plan_conv_transpose2d_backward_weights")
+    }
+
+    fn conv_transpose2d_backward_weights_into(
+        &self,
+        plan: &mut Self::ConvTranspose2dBackwardWeights,
+        x: GpuView<'_>,
+        gy: GpuView<'_>,
+        gw: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("conv_transpose2d_backward_weights_into")
+    }
+
+    fn linear_set_weights(
+        &self,
+        plan: &mut Self::Linear,
+        weights: GpuView<'_>,
+        bias: Option<GpuView<'_>>,
+    ) -> Result<()> {
+        pending("linear_set_weights")
+    }
+
+    fn plan_linear_backward_input(
+        &self,
+        shape: LinearShape,
+        weights: &[f32],
+    ) -> Result<Self::LinearBackwardInput> {
+        pending("plan_linear_backward_input")
+    }
+
+    fn linear_backward_input_set_weights(
+        &self,
+        plan: &mut Self::LinearBackwardInput,
+        weights: GpuView<'_>,
+    ) -> Result<()> {
+        pending("linear_backward_input_set_weights")
+    }
+
+    fn linear_backward_input_into(
+        &self,
+        plan: &mut Self::LinearBackwardInput,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("linear_backward_input_into")
+    }
+
+    fn plan_linear_backward_weights(&self, shape: LinearShape) -> Result<Self::LinearBackwardWeights> {
+        pending("plan_linear_backward_weights")
+    }
+
+    fn linear_backward_weights_into(
+        &self,
+        plan: &mut Self::LinearBackwardWeights,
+        x: GpuView<'_>,
+        gy: GpuView<'_>,
+        gw: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("linear_backward_weights_into")
+    }
+
+    fn bias_backward_into(&self, gy: GpuView<'_>, gb: GpuViewMut<'_>, update: Update) -> Result<()> {
+        pending("bias_backward_into")
+    }
+
+    fn activation_backward_into(
+        &self,
+        x: GpuView<'_>,
+        f: Activation,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("activation_backward_into")
+    }
+
+    fn empty_argmax(&self, shape: PoolShape) -> Result<Self::Argmax> {
+        pending("empty_argmax")
+    }
+
+    fn max_pool2d_argmax_into(
+        &self,
+        x: GpuView<'_>,
+        params: MaxPool2dParams,
+        y: GpuViewMut<'_>,
+        argmax: &mut Self::Argmax,
+    ) -> Result<()> {
+        pending("max_pool2d_argmax_into")
+    }
+
+    fn max_pool2d_backward_into(
+        &self,
+        argmax: &Self::Argmax,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("max_pool2d_backward_into")
+    }
+
+    fn avg_pool2d_backward_into(
+        &self,
+        params: AvgPool2dParams,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("avg_pool2d_backward_into")
+    }
+
+    fn global_avg_pool_backward_into(
+        &self,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("global_avg_pool_backward_into")
+    }
+
+    fn softmax_backward_into(
+        &self,
+        y: GpuView<'_>,
+        axis: Axis,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("softmax_backward_into")
+    }
+
+    fn batch_norm_moments_into(
+        &self,
+        x: GpuView<'_>,
+        norm: Affine<GpuView<'_>>,
+        running: Option<Tracked<GpuViewMut<'_>>>,
+        moments: Moments<GpuViewMut<'_>>,
+        y: GpuViewMut<'_>,
+    ) -> Result<()> {
+        pending("batch_norm_moments_into")
+    }
+
+    fn batch_norm_train_backward_into(
+        &self,
+        x: GpuView<'_>,
+        gamma: GpuView<'_>,
+        moments: Moments<GpuView<'_>>,
+        gy: GpuView<'_>,
+        gradients: BatchNormGradients<GpuViewMut<'_>>,
+        update: Update,
+    ) -> Result<()> {
+        pending("batch_norm_train_backward_into")
+    }
+
+    fn batch_norm_backward_into(
+        &self,
+        x: GpuView<'_>,
+        gamma: GpuView<'_>,
+        eps: f32,
+        mean: GpuView<'_>,
+        var: GpuView<'_>,
+        gy: GpuView<'_>,
+        gradients: BatchNormGradients<GpuViewMut<'_>>,
+        update: Update,
+    ) -> Result<()> {
+        pending("batch_norm_backward_into")
+    }
+
+    fn upsample_backward_into(
+        &self,
+        mode: UpsampleMode,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("upsample_backward_into")
+    }
+
+    fn concat_backward_into(
+        &self,
+        gy: GpuView<'_>,
+        first: usize,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("concat_backward_into")
+    }
+
+    fn add_backward_into(&self, gy: GpuView<'_>, gx: GpuViewMut<'_>, update: Update) -> Result<()> {
+        pending("add_backward_into")
+    }
+
+    fn pad_backward_into(
+        &self,
+        padding: Padding,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("pad_backward_into")
+    }
+
+    fn crop_backward_into(
+        &self,
+        margins: Padding,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("crop_backward_into")
+    }
+
+    fn cross_entropy_backward_into(
+        &self,
+        x: GpuView<'_>,
+        labels: &[usize],
+        params: CrossEntropy<'_>,
+        gy: f32,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("cross_entropy_backward_into")
+    }
+
+    fn bce_with_logits_backward_into(
+        &self,
+        x: GpuView<'_>,
+        target: GpuView<'_>,
+        pos_weight: Option<&[f32]>,
+        gy: f32,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("bce_with_logits_backward_into")
+    }
+
+    fn mse_backward_into(
+        &self,
+        x: GpuView<'_>,
+        target: GpuView<'_>,
+        gy: f32,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("mse_backward_into")
+    }
+
+    fn l1_backward_into(
+        &self,
+        x: GpuView<'_>,
+        target: GpuView<'_>,
+        gy: f32,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("l1_backward_into")
+    }
+
+    fn dice_backward_into(
+        &self,
+        x: GpuView<'_>,
+        target: GpuView<'_>,
+        smooth: f32,
+        gy: f32,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        pending("dice_backward_into")
+    }
+
+    fn sgd_step(
+        &self,
+        sgd: &Sgd,
+        p: GpuViewMut<'_>,
+        g: GpuView<'_>,
+        velocity: Option<GpuViewMut<'_>>,
+    ) -> Result<()> {
+        pending("sgd_step")
+    }
+
+    fn adam_step(
+        &self,
+        adam: &Adam,
+        step: u64,
+        p: GpuViewMut<'_>,
+        g: GpuView<'_>,
+        m: GpuViewMut<'_>,
+        v: GpuViewMut<'_>,
+    ) -> Result<()> {
+        pending("adam_step")
+    }
+
+    fn clip_norm_into(&self, g: GpuViewMut<'_>, max_norm: f32, norm: GpuViewMut<'_>) -> Result<()> {
+        pending("clip_norm_into")
+    }
+}
+
+fn pending<T>(op: &'static str) -> Result<T> {
+    Err(Error::invalid(op, "gradient", "one that is there", "one that is not there yet"))
+}
