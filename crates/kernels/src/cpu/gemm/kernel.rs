@@ -16,7 +16,7 @@ use crate::simd::{Isa, Simd, SimdOp};
 
 /// A slice of k: where each element of A lies, and the panel's slice.
 #[derive(Clone, Copy)]
-pub(super) struct Part<'a> {
+pub(crate) struct Part<'a> {
     pub offsets: &'a [usize],
     pub b: *const f32,
     /// Whether the sums start here, rather than at what `acc` holds.
@@ -77,7 +77,7 @@ impl<const R: usize, const V: usize> SimdOp for Kernel<'_, R, V> {
 /// # Panics
 /// If the tile is larger than [`Simd::TILE`] or empty.
 #[inline(always)]
-pub(super) unsafe fn accumulate<S: Simd>(
+pub(crate) unsafe fn accumulate<S: Simd>(
     simd: S,
     rows: usize,
     vectors: usize,
