@@ -96,7 +96,7 @@ mod training;
 
 pub use backend::{Affine, Backend, DeviceTensor, DeviceView, Tracked, View, ViewMut};
 pub use cpu::{
-    BatchNorm, Conv2dPlan, ConvTranspose2dPlan, Cpu, Description, LinearPlan, RunningStats, Scratch,
+    Argmax, BatchNorm, Conv2dPlan, ConvTranspose2dPlan, Cpu, Description, LinearPlan, RunningStats, Scratch,
 };
 pub use error::{Dims, Error, Expected, Got, Result};
 #[cfg(feature = "gpu")]
