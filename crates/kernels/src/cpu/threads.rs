@@ -25,20 +25,20 @@ pub(crate) fn in_pool() -> usize {
 
 /// A pointer into an output that several strands write at once, each its own part.
 #[derive(Clone, Copy)]
-pub(crate) struct SharedOut(*mut f32);
+pub(crate) struct SharedOut<T = f32>(*mut T);
 
 // SAFETY: whoever dereferences the pointer argues that no two strands touch the same element.
-unsafe impl Send for SharedOut {}
+unsafe impl<T: Send> Send for SharedOut<T> {}
 // SAFETY: as above.
-unsafe impl Sync for SharedOut {}
+unsafe impl<T: Send> Sync for SharedOut<T> {}
 
-impl SharedOut {
-    pub(crate) fn new(p: *mut f32) -> Self {
+impl<T> SharedOut<T> {
+    pub(crate) fn new(p: *mut T) -> Self {
         SharedOut(p)
     }
 
     /// The pointer. A method, so that closures capture the wrapper and not the bare pointer.
-    pub(crate) fn get(self) -> *mut f32 {
+    pub(crate) fn get(self) -> *mut T {
         self.0
     }
 }

@@ -183,6 +183,12 @@ unsafe impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn or(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token proves the features.
+        unsafe { _mm256_or_ps(a, b) }
+    }
+
+    #[inline(always)]
     fn select(self, mask: __m256, yes: __m256, no: __m256) -> __m256 {
         // SAFETY: the token proves the features.
         unsafe { _mm256_blendv_ps(no, yes, mask) }

@@ -164,6 +164,11 @@ unsafe impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn or(self, a: __mmask16, b: __mmask16) -> __mmask16 {
+        a | b
+    }
+
+    #[inline(always)]
     fn select(self, mask: __mmask16, yes: __m512, no: __m512) -> __m512 {
         // SAFETY: the token proves the features.
         unsafe { _mm512_mask_blend_ps(mask, no, yes) }

@@ -261,7 +261,9 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     fn gt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
     /// Whether `a` is NaN.
     fn is_nan(self, a: Self::F32) -> Self::Mask;
-    /// `yes` where the mask is true, else `no`.
+    /// Where either mask is true.
+    fn or(self, a: Self::Mask, b: Self::Mask) -> Self::Mask;
+    /// `yes` where the mask is true, else `no`; the bits of either, untouched.
     fn select(self, mask: Self::Mask, yes: Self::F32, no: Self::F32) -> Self::F32;
 
     /// The even-numbered lanes of `a` and then of `b`; the odd-numbered likewise. (Lanes count from 0.)

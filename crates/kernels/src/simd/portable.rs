@@ -129,6 +129,11 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn or(self, a: f32x8, b: f32x8) -> f32x8 {
+        a | b
+    }
+
+    #[inline(always)]
     fn select(self, mask: f32x8, yes: f32x8, no: f32x8) -> f32x8 {
         mask.bitselect(yes, no)
     }
