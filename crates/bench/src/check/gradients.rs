@@ -15,17 +15,24 @@ use crate::case::{Case, Inputs, Numbers, Operand, Problem, Statistics};
 use crate::compare::Target;
 use crate::reference::{self, Answer, BatchNormGradients as Reference};
 
-/// A problem whose gradients are taken. An activation that is fused to its end is left away: its gradient is that of the
-/// activation, which stands for itself.
-pub fn of(problem: &Problem) -> Problem {
-    let mut problem = problem.clone();
-    match &mut problem {
-        Problem::Conv2d { activation, .. }
-        | Problem::ConvTranspose2d { activation, .. }
-        | Problem::Linear { activation, .. } => *activation = Activation::Identity,
+/// The case whose gradients stand for those of this one. An activation that is fused to the end is left away: its gradient is
+/// that of the activation, which stands for itself. And a transposed convolution gets no NaN: each pixel of `x` is multiplied
+/// with padding, too, in the sums for its weights, where the oracle skips it.
+pub fn of(case: &Case) -> Case {
+    let mut case = case.clone();
+    match &mut case.problem {
+        Problem::Conv2d { activation, .. } | Problem::Linear { activation, .. } => {
+            *activation = Activation::Identity;
+        }
+        Problem::ConvTranspose2d { activation, .. } => {
+            *activation = Activation::Identity;
+            if case.numbers == Numbers::Special {
+                case.numbers = Numbers::Real;
+            }
+        }
         _ => {}
     }
-    problem
+    case
 }
 
 /// The operands that kernels give a gradient to, in the order of [`Problem::inputs`], each named after its operand: `gx` for

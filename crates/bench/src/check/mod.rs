@@ -110,11 +110,10 @@ pub fn run(options: &CheckOptions, progress: &dyn Fn(usize, usize, &str)) -> Che
 
 /// The gradients of a case on every device.
 fn check_gradients(case: &Case, text: &str, options: &CheckOptions, report: &mut CheckReport) {
-    let Case { numbers, .. } = *case;
-    let case = Case { problem: gradients::of(&case.problem), ..case.clone() };
+    let case = gradients::of(case);
     let prepared = Inputs::generate(&case).and_then(|inputs| {
         let gy = gradients::upstream(&case)?;
-        let targets = gradients::targets(&case.problem, &inputs, gy.data(), numbers);
+        let targets = gradients::targets(&case.problem, &inputs, gy.data(), case.numbers);
         Ok((inputs, gy, targets))
     });
     for device in options.devices() {
