@@ -392,10 +392,13 @@ impl<'a> TensorViewMut<'a> {
 
     /// [`TensorView::joined`].
     pub(crate) fn joined(&mut self) -> Option<TensorViewMut<'_>> {
-        let shape = TensorView { data: self.data, shape: self.shape, batch_stride: self.batch_stride }
-            .joined()?
-            .shape;
+        let shape = self.as_view().joined()?.shape;
         Some(TensorViewMut { data: self.data, shape, batch_stride: shape.image_len() })
+    }
+
+    /// The same view, to be read.
+    pub(crate) fn as_view(&self) -> TensorView<'_> {
+        TensorView { data: self.data, shape: self.shape, batch_stride: self.batch_stride }
     }
 
     /// The same view for a shorter time.

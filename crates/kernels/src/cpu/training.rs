@@ -342,7 +342,7 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("cross_entropy_backward_into")
+        self.cross_entropy_backward_into(x, labels, params, gy, gx, update)
     }
 
     fn bce_with_logits_backward_into(
@@ -354,7 +354,7 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("bce_with_logits_backward_into")
+        self.bce_with_logits_backward_into(x, target, pos_weight, gy, gx, update)
     }
 
     fn mse_backward_into(
@@ -365,7 +365,7 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("mse_backward_into")
+        self.mse_backward_into(x, target, gy, gx, update)
     }
 
     fn l1_backward_into(
@@ -376,7 +376,7 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("l1_backward_into")
+        self.l1_backward_into(x, target, gy, gx, update)
     }
 
     fn dice_backward_into(
@@ -388,7 +388,7 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("dice_backward_into")
+        self.dice_backward_into(x, target, smooth, gy, gx, update)
     }
 
     fn sgd_step(
@@ -398,7 +398,7 @@ impl Training for Cpu {
         g: TensorView<'_>,
         velocity: Option<TensorViewMut<'_>>,
     ) -> Result<()> {
-        pending("sgd_step")
+        self.sgd_step(sgd, p, g, velocity)
     }
 
     fn adam_step(
@@ -410,11 +410,11 @@ impl Training for Cpu {
         m: TensorViewMut<'_>,
         v: TensorViewMut<'_>,
     ) -> Result<()> {
-        pending("adam_step")
+        self.adam_step(adam, step, p, g, m, v)
     }
 
     fn clip_norm_into(&self, g: TensorViewMut<'_>, max_norm: f32, norm: TensorViewMut<'_>) -> Result<()> {
-        pending("clip_norm_into")
+        self.clip_norm_into(g, max_norm, norm)
     }
 }
 

@@ -29,6 +29,7 @@ mod conv_transpose2d;
 mod correlation;
 mod linear;
 mod loss;
+mod optimiser;
 mod pad;
 mod pool;
 mod reduce;
@@ -61,6 +62,7 @@ pub fn shaders() -> Vec<(String, String)> {
         .chain(batch_norm::kernels())
         .chain(conv2d::kernels())
         .chain(loss::kernels())
+        .chain(optimiser::kernels())
         .chain(pad::kernels())
         .chain(pool::kernels())
         .chain(softmax::kernels())
