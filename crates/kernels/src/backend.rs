@@ -22,8 +22,8 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::shape::{
     Activation, AvgPool2dParams, Axis, Conv2dAlgo, Conv2dParams, Conv2dShape, ConvTranspose2dParams,
-    ConvTranspose2dShape, CropShape, CrossEntropy, LinearShape, MaxPool2dParams, PadShape, Padding, PoolShape,
-    UpsampleMode, UpsampleShape, concat_shape,
+    ConvTranspose2dShape, CropShape, CrossEntropy, LinearShape, MaxPool2dParams, PadShape, Padding,
+    PoolShape, UpsampleMode, UpsampleShape, concat_shape,
 };
 use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut};
 

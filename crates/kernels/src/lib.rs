@@ -96,7 +96,7 @@ mod training;
 
 pub use backend::{Affine, Backend, DeviceTensor, DeviceView, Tracked, View, ViewMut};
 pub use cpu::{
-    BatchNorm, Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan, Conv2dPlan,
+    Argmax, BatchNorm, Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan, Conv2dPlan,
     ConvTranspose2dBackwardInputPlan, ConvTranspose2dBackwardWeightsPlan, ConvTranspose2dPlan, Cpu,
     Description, LinearBackwardInputPlan, LinearBackwardWeightsPlan, LinearPlan, RunningStats, Scratch,
 };

@@ -2,7 +2,7 @@
 
 use tilewise_kernels::{
     Backend, Conv2dAlgo, Conv2dShape, Cpu, DeviceTensor, Gpu, Isa, Result, Shape4, Tensor, TensorView,
-    TensorViewMut, View, ViewMut,
+    TensorViewMut, Training, View, ViewMut,
 };
 
 use super::{kernels, laws::Spread};
@@ -122,7 +122,7 @@ fn solve_spread<B: Strided>(
 }
 
 /// A device whose tensors can be seen as images with gaps of any size between them.
-trait Strided: Backend {
+trait Strided: Training {
     fn strided<'a>(memory: &'a Self::Tensor, spread: &Spread) -> Result<View<'a, Self>>;
 
     fn strided_mut<'a>(memory: &'a mut Self::Tensor, spread: &Spread) -> Result<ViewMut<'a, Self>>;

@@ -55,13 +55,21 @@ pub fn gradients(problem: &Problem, inputs: &Inputs, gy: &[f32]) -> Option<Vec<(
         Problem::Add { input } => reference::add_backward(*input, gy).into(),
         Problem::Pad { shape, .. } => vec![reference::pad_backward(shape, gy)],
         Problem::Crop(shape) => vec![reference::crop_backward(shape, gy)],
-        Problem::CrossEntropy { input } => {
-            vec![reference::cross_entropy_backward(*input, x, &inputs.labels, gy[0])]
+        Problem::CrossEntropy { input, .. } => {
+            let params = problem.cross_entropy(inputs);
+            vec![reference::cross_entropy_backward(*input, x, &inputs.labels, params, gy[0])]
         }
-        Problem::BceWithLogits { input } => {
-            reference::bce_with_logits_backward(*input, x, data(1), gy[0]).into()
+        Problem::BceWithLogits { input, .. } => {
+            let pos_weight = problem.pos_weight(inputs);
+            reference::bce_with_logits_backward(*input, x, data(1), pos_weight, gy[0]).into()
         }
         Problem::Mse { input } => reference::mse_backward(*input, x, data(1), gy[0]).into(),
+        Problem::L1 { input } => reference::l1_backward(*input, x, data(1), gy[0]).into(),
+        Problem::Dice { input, smooth } => {
+            reference::dice_backward(*input, x, data(1), *smooth, gy[0]).into()
+        }
+        // Steps of training have none.
+        Problem::Sgd { .. } | Problem::Adam { .. } | Problem::ClipNorm { .. } => Vec::new(),
     };
     let names = problem.inputs().into_iter().map(|input| format!("g{}", input.name));
     Some(names.zip(answers).collect())

@@ -1,7 +1,9 @@
 //! The sum of two tensors, element by element: the shortcut of a residual block.
 
+use crate::cpu::update::Passed;
 use crate::cpu::{Cpu, expect_shape, threads};
 use crate::error::Result;
+use crate::shape::Update;
 use crate::simd::{Simd, SimdOp};
 use crate::tensor::{Tensor, TensorView, TensorViewMut};
 
@@ -30,6 +32,27 @@ impl Cpu {
         threads::for_each_chunk(self, y, threads::CHUNK, |n, start, y| {
             let (a, b) = (&a.image(n)[start..start + y.len()], &b.image(n)[start..start + y.len()]);
             self.isa.run(Add { a, b, y });
+        });
+        Ok(())
+    }
+
+    /// The gradient of [`Cpu::add`] to either operand: `gy` itself. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] for another shape of `gx`.
+    pub fn add_backward_into(
+        &self,
+        gy: TensorView<'_>,
+        mut gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        expect_shape("add_backward", "input gradient shape", gy.shape(), gx.shape())?;
+        if let (Some(gy), Some(gx)) = (gy.joined(), gx.joined()) {
+            return self.add_backward_into(gy, gx, update);
+        }
+        threads::for_each_chunk(self, gx, threads::CHUNK, |n, start, gx| {
+            let gradient = &gy.image(n)[start..start + gx.len()];
+            self.isa.run(Passed { gradient, to: gx, update });
         });
         Ok(())
     }

@@ -5,8 +5,8 @@ use crate::cpu::{BatchNorm, Conv2dPlan, ConvTranspose2dPlan, Cpu, LinearPlan, Ru
 use crate::error::Result;
 use crate::shape::batch_norm::expect_per_channel;
 use crate::shape::{
-    Activation, AvgPool2dParams, Axis, Conv2dAlgo, Conv2dShape, ConvTranspose2dShape, CrossEntropy, LinearShape,
-    MaxPool2dParams, Padding, UpsampleMode,
+    Activation, AvgPool2dParams, Axis, Conv2dAlgo, Conv2dShape, ConvTranspose2dShape, CrossEntropy,
+    LinearShape, MaxPool2dParams, Padding, UpsampleMode,
 };
 use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut};
 
@@ -134,14 +134,7 @@ impl Backend for Cpu {
         y: TensorViewMut<'_>,
     ) -> Result<()> {
         let c = x.shape().c;
-        let running = match running {
-            None => None,
-            Some(Tracked { mean, var, momentum }) => {
-                expect_per_channel("running mean", mean.shape(), c)?;
-                expect_per_channel("running variance", var.shape(), c)?;
-                Some(RunningStats { mean: mean.into_image(0), var: var.into_image(0), momentum })
-            }
-        };
+        let running = running.map(|r| tracked(r, c)).transpose()?;
         self.batch_norm_train_into(x, affine(norm, c)?, running, y)
     }
 
@@ -204,7 +197,7 @@ impl Backend for Cpu {
     }
 }
 
-fn affine<'a>(norm: Affine<TensorView<'a>>, channels: usize) -> Result<BatchNorm<'a>> {
+pub(super) fn affine<'a>(norm: Affine<TensorView<'a>>, channels: usize) -> Result<BatchNorm<'a>> {
     Ok(BatchNorm {
         gamma: per_channel("gamma", norm.gamma, channels)?,
         beta: per_channel("beta", norm.beta, channels)?,
@@ -212,8 +205,26 @@ fn affine<'a>(norm: Affine<TensorView<'a>>, channels: usize) -> Result<BatchNorm
     })
 }
 
+pub(super) fn tracked(stats: Tracked<TensorViewMut<'_>>, channels: usize) -> Result<RunningStats<'_>> {
+    Ok(RunningStats {
+        mean: per_channel_mut("running mean", stats.mean, channels)?,
+        var: per_channel_mut("running variance", stats.var, channels)?,
+        momentum: stats.momentum,
+    })
+}
+
 /// The values of a tensor of one value per channel.
-fn per_channel<'a>(arg: &'static str, x: TensorView<'a>, channels: usize) -> Result<&'a [f32]> {
+pub(super) fn per_channel<'a>(arg: &'static str, x: TensorView<'a>, channels: usize) -> Result<&'a [f32]> {
     expect_per_channel(arg, x.shape(), channels)?;
     Ok(x.image(0))
+}
+
+/// [`per_channel`], to be written.
+pub(super) fn per_channel_mut<'a>(
+    arg: &'static str,
+    x: TensorViewMut<'a>,
+    channels: usize,
+) -> Result<&'a mut [f32]> {
+    expect_per_channel(arg, x.shape(), channels)?;
+    Ok(x.into_image(0))
 }

@@ -2,9 +2,9 @@
 //! [`TensorViewMut::channels`].)
 
 use crate::cpu::{Cpu, expect_shape, threads};
-use crate::error::Result;
-use crate::shape::concat_shape;
-use crate::tensor::{Tensor, TensorView, TensorViewMut};
+use crate::error::{Error, Expected, Result};
+use crate::shape::{Update, concat_shape};
+use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut};
 
 const OP: &str = "concat";
 
@@ -51,12 +51,35 @@ impl Cpu {
         });
         Ok(())
     }
+
+    /// The gradient of [`Cpu::concat`] to the input whose first channel is channel `first` of the output: those
+    /// channels of `gy`, as many as `gx` has. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] if `gy` has no such channels, or other images.
+    pub fn concat_backward_into(
+        &self,
+        gy: TensorView<'_>,
+        first: usize,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        let (op, input) = ("concat_backward", gx.shape());
+        let channels = gy.shape().c;
+        expect_shape(op, "output gradient shape", Shape4 { c: channels, ..input }, gy.shape())?;
+        let most = channels.checked_sub(input.c).ok_or_else(|| {
+            Error::invalid(op, "input gradient channels", Expected::AtMost(channels), input.c)
+        })?;
+        if first > most {
+            return Err(Error::invalid(op, "first channel", Expected::AtMost(most), first));
+        }
+        self.add_backward_into(gy.channels(first..first + input.c)?, gx, update)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::Shape4;
 
     #[test]
     fn parts_of_all_sizes_across_chunks() -> Result<()> {
@@ -76,6 +99,27 @@ mod tests {
         let expected: Vec<f32> =
             (0..2).flat_map(|n| inputs.iter().flat_map(move |x| x.view().image(n).to_vec())).collect();
         assert_eq!(y.data(), expected);
+        Ok(())
+    }
+
+    #[test]
+    fn each_input_gets_its_channels_back() -> Result<()> {
+        let cpu = Cpu::new()?;
+        let gy = Tensor::from_fn(Shape4::new(2, 3, 1, 2), |[n, c, _, w]| (100 * n + 10 * c + w) as f32)?;
+        let mut gx = Tensor::from_vec(Shape4::new(2, 2, 1, 2), vec![0.5; 8])?;
+        cpu.concat_backward_into(gy.view(), 1, gx.view_mut(), Update::Accumulate)?;
+        assert_eq!(gx.data(), [10.5, 11.5, 20.5, 21.5, 110.5, 111.5, 120.5, 121.5]);
+        for (first, shape) in [
+            (2, Shape4::new(2, 2, 1, 2)),
+            (usize::MAX, Shape4::new(2, 2, 1, 2)),
+            (0, Shape4::new(2, 4, 1, 2)),
+            (0, Shape4::new(2, 2, 2, 2)),
+            (0, Shape4::new(1, 2, 1, 2)),
+        ] {
+            let mut gx = Tensor::zeros(shape)?;
+            let refused = cpu.concat_backward_into(gy.view(), first, gx.view_mut(), Update::Write);
+            assert!(matches!(refused, Err(Error::Invalid { op: "concat_backward", .. })), "{refused:?}");
+        }
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod activation;
 mod add;
 mod backend;
 mod batch_norm;
+mod bias;
 mod concat;
 mod conv2d;
 mod conv_transpose2d;
@@ -23,6 +24,7 @@ mod softmax;
 mod sum;
 mod threads;
 mod training;
+mod update;
 mod upsample;
 
 pub use backend::Planned;
@@ -33,6 +35,7 @@ pub use conv_transpose2d::{
 pub use conv2d::{Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan, Conv2dPlan};
 pub use linear::{LinearBackwardInputPlan, LinearBackwardWeightsPlan, LinearPlan};
 pub use plan::Description;
+pub use pool::Argmax;
 pub use scratch::Scratch;
 
 pub(crate) use crate::backend::expect_shape;

@@ -3,9 +3,9 @@
 //!
 //! The factors that all elements share are computed in f64 (`shape/optimiser.rs`).
 
-use crate::cpu::sum::{SquaresAround, Sum};
-use crate::cpu::threads::{self, SharedOut};
 use crate::cpu::Cpu;
+use crate::cpu::sum::{SquaresAround, Sum};
+use crate::cpu::threads::{self, PART, SharedOut};
 use crate::error::Result;
 use crate::shape::optimiser::{AdamFactors, check_clip_norm, clip_factor};
 use crate::shape::{Adam, Sgd};
@@ -13,8 +13,24 @@ use crate::simd::{Simd, SimdOp};
 use crate::tensor::{TensorView, TensorViewMut};
 
 impl Cpu {
-    /// [`crate::Training::sgd_step`].
-    pub(super) fn sgd_step(
+    /// A step of [`Sgd`]: changes the parameters `p` and, where there is momentum, the velocity (zeros before the first
+    /// step). All have one shape, whatever it is. Allocates nothing.
+    ///
+    /// ```
+    /// use tilewise_kernels::{Cpu, Sgd, Shape4, Tensor};
+    /// let shape = Shape4::new(1, 1, 1, 2);
+    /// let mut p = Tensor::from_vec(shape, vec![1.0, 2.0])?;
+    /// let g = Tensor::from_vec(shape, vec![4.0, -4.0])?;
+    /// let sgd = Sgd { lr: 0.25, ..Sgd::default() };
+    /// Cpu::new()?.sgd_step(&sgd, p.view_mut(), g.view(), None)?;
+    /// assert_eq!(p.data(), [0.0, 3.0]);
+    /// # Ok::<(), tilewise_kernels::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] for hyper-parameters that make no step ([`Sgd::validate`]), shapes that differ, or momentum
+    /// without a velocity.
+    pub fn sgd_step(
         &self,
         sgd: &Sgd,
         p: TensorViewMut<'_>,
@@ -31,8 +47,25 @@ impl Cpu {
         Ok(())
     }
 
-    /// [`crate::Training::adam_step`].
-    pub(super) fn adam_step(
+    /// Step number `step` (from 1) of [`Adam`]: changes the parameters `p`, the mean `m` of the gradients and that of their
+    /// squares, `v` (zeros before the first step). All have one shape, whatever it is. Allocates nothing.
+    ///
+    /// ```
+    /// use tilewise_kernels::{Adam, Cpu, Shape4, Tensor};
+    /// let shape = Shape4::new(1, 1, 1, 2);
+    /// let mut p = Tensor::from_vec(shape, vec![1.0, 2.0])?;
+    /// let (mut m, mut v) = (Tensor::zeros(shape)?, Tensor::zeros(shape)?);
+    /// let g = Tensor::from_vec(shape, vec![400.0, -0.004])?;
+    /// let adam = Adam { lr: 0.25, ..Adam::default() };
+    /// Cpu::new()?.adam_step(&adam, 1, p.view_mut(), g.view(), m.view_mut(), v.view_mut())?;
+    /// // The first step is as long as the learning rate, whatever the gradient.
+    /// assert!((p.data()[0] - 0.75).abs() < 1e-5 && (p.data()[1] - 2.25).abs() < 1e-5);
+    /// # Ok::<(), tilewise_kernels::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] for hyper-parameters that make no step ([`Adam::validate`]), shapes that differ, or step 0.
+    pub fn adam_step(
         &self,
         adam: &Adam,
         step: u64,
@@ -47,30 +80,50 @@ impl Cpu {
         Ok(())
     }
 
-    /// [`crate::Training::clip_norm_into`].
-    pub(super) fn clip_norm_into(
+    /// Scales `g` so that its L2 norm is at most `max_norm`, and writes the norm that it had to the single element of `norm`:
+    /// `g *= min(1, max_norm / (norm + 1e-6))`, as `torch.nn.utils.clip_grad_norm_`. Allocates nothing.
+    ///
+    /// ```
+    /// use tilewise_kernels::{Cpu, Shape4, Tensor};
+    /// let mut g = Tensor::from_vec(Shape4::new(1, 1, 1, 2), vec![3.0, 4.0])?;
+    /// let mut norm = Tensor::zeros(Shape4::new(1, 1, 1, 1))?;
+    /// Cpu::new()?.clip_norm_into(g.view_mut(), 1.0, norm.view_mut())?;
+    /// assert_eq!(norm.data(), [5.0]);
+    /// assert!((g.data()[0] - 0.6).abs() < 1e-6);
+    /// # Ok::<(), tilewise_kernels::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] for another shape of `norm`, or a `max_norm` that is negative or NaN.
+    pub fn clip_norm_into(
         &self,
         mut g: TensorViewMut<'_>,
         max_norm: f32,
         norm: TensorViewMut<'_>,
     ) -> Result<()> {
         check_clip_norm(max_norm, norm.shape())?;
-        if let Some(joined) = g.joined() {
-            return self.clip_norm_into(joined, max_norm, norm);
-        }
-        let (images, image) = (g.shape().n, g.shape().image_len());
-        let (per_image, strands) = (image.div_ceil(threads::CHUNK), threads::strands(self, images * image));
-        let view = g.as_view();
-        let [squares] = threads::sum_of_items(strands, images * per_image, |item| {
-            let (n, start) = (item / per_image, item % per_image * threads::CHUNK);
-            let x = &view.image(n)[start..image.min(start + threads::CHUNK)];
-            [self.isa.run(Sum(SquaresAround { x, center: 0.0 }))]
+        let (view, len) = (g.as_view(), g.shape().n * g.shape().image_len());
+        let sum = |x: &[f32]| [self.isa.run(Sum(SquaresAround { x, center: 0.0 }))];
+        let [squares] = threads::sum_of_items(threads::strands(self, len), len.div_ceil(PART), |part| {
+            let first = part * PART;
+            let range = first..len.min(first + PART);
+            if let Some(x) = view.contiguous(range.clone()) {
+                return sum(x);
+            }
+            let mut x = [0.0; PART];
+            let x = &mut x[..range.len()];
+            view.copy_to(first, x);
+            sum(x)
         });
         let total = squares.sqrt();
         norm.into_image(0)[0] = total as f32;
         let factor = clip_factor(total, max_norm);
         if factor != 1.0 {
-            threads::for_each_chunk(self, g, threads::CHUNK, |_, _, g| self.isa.run(Scaled { g, factor }));
+            let scale = |g: &mut [f32]| self.isa.run(Scaled { g, factor });
+            match g.joined() {
+                Some(g) => threads::for_each_chunk(self, g, threads::CHUNK, |_, _, g| scale(g)),
+                None => threads::for_each_chunk(self, g, threads::CHUNK, |_, _, g| scale(g)),
+            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use crate::cpu::{Cpu, expect_shape, threads};
 use crate::error::Result;
-use crate::shape::{CropShape, PadShape, Padding};
+use crate::shape::{CropShape, PadShape, Padding, Update};
 use crate::tensor::{Tensor, TensorView, TensorViewMut};
 
 impl Cpu {
@@ -82,6 +82,94 @@ impl Cpu {
                 y.copy_from_slice(&x.plane(n, c)[start..][..output.w]);
             }
         });
+        Ok(())
+    }
+
+    /// The gradient of [`Cpu::pad`]: `gy` without the padding, whose value has none. Allocates nothing.
+    ///
+    /// # Errors
+    /// Those of [`PadShape::new`]; [`crate::Error::Invalid`] if `gy` is not of the shape that padding gives for that of
+    /// `gx`.
+    pub fn pad_backward_into(
+        &self,
+        padding: Padding,
+        gy: TensorView<'_>,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        let shape = PadShape::new(gx.shape(), padding)?;
+        let (input, output) = (shape.input(), shape.output());
+        expect_shape("pad_backward", "output gradient shape", output, gy.shape())?;
+        threads::for_each_rows(self, gx, |n, first_row, gx| {
+            for (row, gx) in (first_row..).zip(gx.chunks_exact_mut(input.w)) {
+                let (c, iy) = (row / input.h, row % input.h);
+                let start = (padding.top + iy) * output.w + padding.left;
+                update.all(&gy.plane(n, c)[start..][..input.w], gx);
+            }
+        });
+        Ok(())
+    }
+
+    /// The gradient of [`Cpu::crop`]: `gy` with zeros around it. Allocates nothing.
+    ///
+    /// # Errors
+    /// Those of [`CropShape::new`]; [`crate::Error::Invalid`] if `gy` is not of the shape that cropping gives for that
+    /// of `gx`.
+    pub fn crop_backward_into(
+        &self,
+        margins: Padding,
+        gy: TensorView<'_>,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        let shape = CropShape::new(gx.shape(), margins)?;
+        let (input, output) = (shape.input(), shape.output());
+        expect_shape("crop_backward", "output gradient shape", output, gy.shape())?;
+        threads::for_each_rows(self, gx, |n, first_row, gx| {
+            for (row, gx) in (first_row..).zip(gx.chunks_exact_mut(input.w)) {
+                let (c, iy) = (row / input.h, row % input.h);
+                let (left, rest) = gx.split_at_mut(margins.left);
+                let (middle, right) = rest.split_at_mut(output.w);
+                update.fill(0.0, left);
+                update.fill(0.0, right);
+                match iy.checked_sub(margins.top).filter(|&oy| oy < output.h) {
+                    Some(oy) => update.all(&gy.plane(n, c)[oy * output.w..][..output.w], middle),
+                    None => update.fill(0.0, middle),
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::tensor::Shape4;
+
+    #[test]
+    fn gradients_are_cut_and_padded_back() -> Result<()> {
+        let cpu = Cpu::new()?;
+        let frame = Padding { top: 1, bottom: 0, left: 2, right: 1 };
+        let small =
+            Tensor::from_fn(Shape4::new(2, 2, 2, 3), |[n, c, h, w]| (27 * n + 9 * c + 3 * h + w) as f32)?;
+        let large = cpu.pad(&small, frame, 0.0)?;
+        for update in [Update::Write, Update::Accumulate] {
+            let old = if update == Update::Write { f32::NAN } else { 0.5 };
+            let sum = |g: &Tensor| g.data().iter().map(|&g| update.of(old, g)).collect::<Vec<_>>();
+            let mut gx = Tensor::from_fn(small.shape(), |_| old)?;
+            cpu.pad_backward_into(frame, large.view(), gx.view_mut(), update)?;
+            assert_eq!(gx.data(), sum(&small));
+            let mut gx = Tensor::from_fn(large.shape(), |_| old)?;
+            cpu.crop_backward_into(frame, small.view(), gx.view_mut(), update)?;
+            assert_eq!(gx.data(), sum(&large));
+        }
+        let mut gx = Tensor::zeros(small.shape())?;
+        let refused = cpu.pad_backward_into(frame, small.view(), gx.view_mut(), Update::Write);
+        assert!(matches!(refused, Err(Error::Invalid { op: "pad_backward", .. })), "{refused:?}");
+        let refused = cpu.crop_backward_into(frame, large.view(), gx.view_mut(), Update::Write);
+        assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
         Ok(())
     }
 }

@@ -7,9 +7,9 @@
 use crate::cpu::threads::SharedOut;
 use crate::cpu::{Cpu, expect_shape, threads};
 use crate::error::Result;
-use crate::shape::{Axis, SoftmaxShape};
+use crate::shape::{Axis, SoftmaxShape, Update};
 use crate::simd::{Simd, SimdOp, math};
-use crate::tensor::{Tensor, TensorView, TensorViewMut};
+use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut};
 
 impl Cpu {
     /// Softmax along `axis`; of the same shape as `x`.
@@ -38,45 +38,124 @@ impl Cpu {
     pub fn softmax_into(&self, x: TensorView<'_>, axis: Axis, mut y: TensorViewMut<'_>) -> Result<()> {
         let shape = SoftmaxShape::new(x.shape(), axis)?.input();
         expect_shape("softmax", "output shape", shape, y.shape())?;
-        let [n, c, h, w] = shape.dims();
-        let work = n * shape.image_len();
-        if work == 0 {
-            return Ok(());
-        }
-        // The axis has `len` elements, `stride` apart; `across` elements side by side form a slab, and there are
-        // `slabs` of those in each of `n` images.
-        let (n, slabs, len, across) = match axis {
-            Axis::N => (1, 1, n, shape.image_len()),
-            Axis::C => (n, 1, c, h * w),
-            Axis::H => (n, c, h, w),
-            Axis::W => (n, c * h, w, 1),
-        };
-        let (x_stride, y_stride) = match axis {
-            Axis::N => (x.batch_stride(), y.batch_stride()),
-            _ => (across, across),
-        };
-        // An item is some columns of a slab, or some slabs.
-        let columns = across.min((threads::CHUNK / len / 64 * 64).max(64));
-        let slabs_at_once =
-            if columns < across { 1 } else { (threads::CHUNK / (len * across)).clamp(1, slabs) };
-        let (groups, parts) = (slabs.div_ceil(slabs_at_once), across.div_ceil(columns));
-        let (x_image, y_image) = (x.batch_stride(), y.batch_stride());
+        let (x_stride, y_stride) = (x.batch_stride(), y.batch_stride());
         let (x, y) = (SharedIn(x.as_ptr()), SharedOut::new(y.as_mut_ptr()));
-        threads::for_each_item(threads::strands(self, work), n * groups * parts, |_, item| {
-            let (image, group, part) = (item / parts / groups, item / parts % groups, item % parts);
-            let first = part * columns;
-            for slab in group * slabs_at_once..slabs.min((group + 1) * slabs_at_once) {
-                let start = slab * len * across + first;
-                let columns = columns.min(across - first);
-                // SAFETY: both views hold the image, and the image the slab and its columns. No two items share a
-                // column.
-                let (x, y) =
-                    unsafe { (x.get().add(image * x_image + start), y.get().add(image * y_image + start)) };
-                self.isa.run(Columns { x, x_stride, y, y_stride, len, columns });
-            }
+        for_each_columns(self, shape, axis, |at| {
+            // SAFETY: both views are of this shape and hold its columns. No two calls share one.
+            let columns = unsafe {
+                Columns {
+                    x: x.get().add(at.offset(x_stride)),
+                    x_stride: at.stride(x_stride),
+                    y: y.get().add(at.offset(y_stride)),
+                    y_stride: at.stride(y_stride),
+                    len: at.len,
+                    columns: at.columns,
+                }
+            };
+            self.isa.run(columns);
         });
         Ok(())
     }
+
+    /// The gradient of [`Cpu::softmax`] where it gave `y`: `gx = y * (gy - sum of gy * y)`, the sum along the axis; all
+    /// of one shape. Allocates nothing.
+    ///
+    /// ```
+    /// use tilewise_kernels::{Axis, Cpu, Shape4, Tensor, Update};
+    /// let y = Tensor::from_vec(Shape4::new(1, 2, 1, 1), vec![0.25, 0.75])?;
+    /// let gy = Tensor::from_vec(y.shape(), vec![8.0, 0.0])?;
+    /// let mut gx = Tensor::zeros(y.shape())?;
+    /// Cpu::new()?.softmax_backward_into(y.view(), Axis::C, gy.view(), gx.view_mut(), Update::Write)?;
+    /// assert_eq!(gx.data(), [1.5, -1.5]);
+    /// # Ok::<(), tilewise_kernels::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] for another shape of `gy` or `gx`.
+    pub fn softmax_backward_into(
+        &self,
+        y: TensorView<'_>,
+        axis: Axis,
+        gy: TensorView<'_>,
+        mut gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        let shape = SoftmaxShape::new(y.shape(), axis)?.input();
+        expect_shape("softmax_backward", "output gradient shape", shape, gy.shape())?;
+        expect_shape("softmax_backward", "input gradient shape", shape, gx.shape())?;
+        let strides = [y.batch_stride(), gy.batch_stride(), gx.batch_stride()];
+        let (y, gy, gx) = (SharedIn(y.as_ptr()), SharedIn(gy.as_ptr()), SharedOut::new(gx.as_mut_ptr()));
+        for_each_columns(self, shape, axis, |at| {
+            let [y_at, gy_at, gx_at] = strides.map(|s| at.offset(s));
+            // SAFETY: the three views are of this shape and hold its columns. No two calls share one.
+            let columns = unsafe {
+                ColumnsBackward {
+                    y: y.get().add(y_at),
+                    gy: gy.get().add(gy_at),
+                    gx: gx.get().add(gx_at),
+                    strides: strides.map(|s| at.stride(s)),
+                    len: at.len,
+                    columns: at.columns,
+                    update,
+                }
+            };
+            self.isa.run(columns);
+        });
+        Ok(())
+    }
+}
+
+/// Some columns along the axis, side by side: where they are in a tensor.
+struct Place {
+    image: usize,
+    /// Of the first element in its image.
+    start: usize,
+    /// From one element of a column to the next, unless that lies in the next image.
+    stride: Option<usize>,
+    len: usize,
+    columns: usize,
+}
+
+impl Place {
+    /// The first element, in a tensor whose images lie this far apart.
+    fn offset(&self, batch_stride: usize) -> usize {
+        self.image * batch_stride + self.start
+    }
+
+    /// From one element of a column to the next.
+    fn stride(&self, batch_stride: usize) -> usize {
+        self.stride.unwrap_or(batch_stride)
+    }
+}
+
+/// Calls `f` for all columns of a tensor, each once, some at a time.
+fn for_each_columns(cpu: &Cpu, shape: Shape4, axis: Axis, f: impl Fn(Place) + Sync) {
+    let [n, c, h, w] = shape.dims();
+    let work = n * shape.image_len();
+    if work == 0 {
+        return;
+    }
+    // The axis has `len` elements, `across` apart; that many elements side by side form a slab, and there are `slabs`
+    // of those in each of `images` images.
+    let (images, slabs, len, across) = match axis {
+        Axis::N => (1, 1, n, shape.image_len()),
+        Axis::C => (n, 1, c, h * w),
+        Axis::H => (n, c, h, w),
+        Axis::W => (n, c * h, w, 1),
+    };
+    let stride = (axis != Axis::N).then_some(across);
+    // An item is some columns of a slab, or some slabs.
+    let at_once = across.min((threads::CHUNK / len / 64 * 64).max(64));
+    let slabs_at_once = if at_once < across { 1 } else { (threads::CHUNK / (len * across)).clamp(1, slabs) };
+    let (groups, parts) = (slabs.div_ceil(slabs_at_once), across.div_ceil(at_once));
+    threads::for_each_item(threads::strands(cpu, work), images * groups * parts, |_, item| {
+        let (image, group, part) = (item / parts / groups, item / parts % groups, item % parts);
+        let first = part * at_once;
+        let columns = at_once.min(across - first);
+        for slab in group * slabs_at_once..slabs.min((group + 1) * slabs_at_once) {
+            f(Place { image, start: slab * len * across + first, stride, len, columns });
+        }
+    });
 }
 
 /// A pointer into an input that several strands read.
@@ -144,6 +223,64 @@ impl SimdOp for Columns {
     }
 }
 
+/// The gradient of softmax for `columns` neighbouring columns of `len` elements, which lie `strides` apart: of `y`, `gy`
+/// and `gx`.
+///
+/// Whoever makes one sees to it that all of them can be read from `y` and `gy` and written to `gx`.
+struct ColumnsBackward {
+    y: *const f32,
+    gy: *const f32,
+    gx: *mut f32,
+    strides: [usize; 3],
+    len: usize,
+    columns: usize,
+    update: Update,
+}
+
+impl SimdOp for ColumnsBackward {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let ColumnsBackward { y, gy, gx, strides, len, columns, update } = self;
+        if columns == 1 && strides == [1; 3] {
+            // SAFETY: the one column is a row of `len` elements in all three, and `gx` overlaps neither.
+            unsafe {
+                let mut dot = simd.splat(0.0);
+                for i in (0..len).step_by(S::LANES) {
+                    let (y, gy) = (simd.load_up_to(y.add(i), len - i), simd.load_up_to(gy.add(i), len - i));
+                    dot = simd.mul_add(gy, y, dot);
+                }
+                let dot = simd.splat(simd.reduce_add(dot));
+                for i in (0..len).step_by(S::LANES) {
+                    let (y, gy) = (simd.load_up_to(y.add(i), len - i), simd.load_up_to(gy.add(i), len - i));
+                    let gradient = simd.mul(y, simd.sub(gy, dot));
+                    update.store_up_to(simd, gx.add(i), len - i, gradient);
+                }
+            }
+            return;
+        }
+        let [y_stride, gy_stride, gx_stride] = strides;
+        for first in (0..columns).step_by(S::LANES) {
+            let n = columns - first;
+            // SAFETY: columns first..first + n are among those that may be read and written.
+            unsafe {
+                let (y, gy, gx) = (y.add(first), gy.add(first), gx.add(first));
+                let mut dot = simd.splat(0.0);
+                for i in 0..len {
+                    let y = simd.load_up_to(y.add(i * y_stride), n);
+                    dot = simd.mul_add(simd.load_up_to(gy.add(i * gy_stride), n), y, dot);
+                }
+                for i in 0..len {
+                    let y = simd.load_up_to(y.add(i * y_stride), n);
+                    let gy = simd.load_up_to(gy.add(i * gy_stride), n);
+                    update.store_up_to(simd, gx.add(i * gx_stride), n, simd.mul(y, simd.sub(gy, dot)));
+                }
+            }
+        }
+    }
+}
+
 /// The largest `x` of a row or column, and the sum of `exp(x - max)`: `max + ln(sum)` is the logarithm of the sum of
 /// all `exp(x)`. The maximum passes over NaN; the sum does not.
 pub(crate) struct Peak<T> {
@@ -204,7 +341,6 @@ pub(crate) fn row_peak<S: Simd>(simd: S, x: &[f32]) -> Peak<f32> {
 mod tests {
     use super::*;
     use crate::simd::Isa;
-    use crate::tensor::Shape4;
 
     #[test]
     fn limits_are_those_of_pytorch() -> Result<()> {
@@ -228,6 +364,57 @@ mod tests {
                 }
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_along_every_axis() -> Result<()> {
+        for dims in [[2, 3, 5, 7], [3, 40, 2, 9], [1, 2, 30, 33], [9, 1, 1, 1]] {
+            let shape = Shape4::from(dims);
+            let gy =
+                Tensor::from_fn(shape, |[n, c, h, w]| ((n * 5 + c * 3 + h * 7 + w * 2) % 11) as f32 - 5.0)?;
+            let y = Tensor::from_fn(shape, |[n, c, h, w]| ((n + c * 2 + h * 3 + w * 5) % 13) as f32 / 16.0)?;
+            for (isa, axis) in Isa::available().flat_map(|isa| Axis::ALL.map(|axis| (isa, axis))) {
+                // Channel 0 of something larger: batch strides of their own.
+                let wide = Shape4 { c: 2 * shape.c, ..shape };
+                let (mut large, mut written) =
+                    (Tensor::from_fn(wide, |_| 0.7)?, Tensor::from_fn(shape, |_| f32::NAN)?);
+                let cpu = Cpu::with_isa(isa)?;
+                cpu.softmax_backward_into(y.view(), axis, gy.view(), written.view_mut(), Update::Write)?;
+                let part = large.view_mut().channels(0..shape.c)?;
+                cpu.softmax_backward_into(y.view(), axis, gy.view(), part, Update::Accumulate)?;
+                for i in 0..y.data().len() {
+                    let mut at = [0; 4];
+                    let mut rest = i;
+                    for (at, extent) in at.iter_mut().zip(dims).rev() {
+                        (*at, rest) = (rest % extent, rest / extent);
+                    }
+                    let dot: f32 = (0..dims[axis.index()])
+                        .map(|k| {
+                            let mut from = at;
+                            from[axis.index()] = k;
+                            y.at(from[0], from[1], from[2], from[3])
+                                * gy.at(from[0], from[1], from[2], from[3])
+                        })
+                        .sum();
+                    // Sixteenths: exact.
+                    let [n, c, h, w] = at;
+                    let exact = y.data()[i] * (gy.data()[i] - dot);
+                    assert_eq!(written.data()[i], exact, "{isa} {axis:?} {shape} {at:?}");
+                    assert_eq!(large.at(n, c, h, w), 0.7 + exact, "{isa} {axis:?} {shape} {at:?}");
+                    assert_eq!(large.at(n, c + shape.c, h, w), 0.7);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_of_other_shapes_are_refused() -> Result<()> {
+        let (y, mut gx) = (Tensor::zeros(Shape4::new(1, 2, 1, 1))?, Tensor::zeros(Shape4::new(1, 1, 2, 1))?);
+        let refused =
+            Cpu::new()?.softmax_backward_into(y.view(), Axis::C, y.view(), gx.view_mut(), Update::Write);
+        assert!(matches!(refused, Err(crate::Error::Invalid { op: "softmax_backward", .. })), "{refused:?}");
         Ok(())
     }
 }

@@ -25,20 +25,20 @@ pub(crate) fn in_pool() -> usize {
 
 /// A pointer into an output that several strands write at once, each its own part.
 #[derive(Clone, Copy)]
-pub(crate) struct SharedOut(*mut f32);
+pub(crate) struct SharedOut<T = f32>(*mut T);
 
 // SAFETY: whoever dereferences the pointer argues that no two strands touch the same element.
-unsafe impl Send for SharedOut {}
+unsafe impl<T: Send> Send for SharedOut<T> {}
 // SAFETY: as above.
-unsafe impl Sync for SharedOut {}
+unsafe impl<T: Send> Sync for SharedOut<T> {}
 
-impl SharedOut {
-    pub(crate) fn new(p: *mut f32) -> Self {
+impl<T> SharedOut<T> {
+    pub(crate) fn new(p: *mut T) -> Self {
         SharedOut(p)
     }
 
     /// The pointer. A method, so that closures capture the wrapper and not the bare pointer.
-    pub(crate) fn get(self) -> *mut f32 {
+    pub(crate) fn get(self) -> *mut T {
         self.0
     }
 }
@@ -63,6 +63,9 @@ pub(crate) fn for_each_item(strands: usize, items: usize, f: impl Fn(usize, usiz
     });
 }
 
+/// Elements of an item of work whose result is a sum: a block of the widest vectors (`cpu/sum.rs`).
+pub(crate) const PART: usize = 4096;
+
 /// Partial sums of [`sum_of_items`] at most: they wait on the stack.
 const PARTS: usize = 256;
 
@@ -83,7 +86,8 @@ pub(crate) fn sum_of_items<const N: usize>(
             to.store(sum.to_bits(), Ordering::Relaxed);
         }
     });
-    let sums = parts.iter().map(|part| std::array::from_fn(|k| f64::from_bits(part[k].load(Ordering::Relaxed))));
+    let sums =
+        parts.iter().map(|part| std::array::from_fn(|k| f64::from_bits(part[k].load(Ordering::Relaxed))));
     sums.fold([0.0; N], add)
 }
 

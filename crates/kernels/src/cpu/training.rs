@@ -1,13 +1,12 @@
 //! The gradients of the CPU, as [`Training`]: each operator is the method of that name in the file of its stem.
 
-#![allow(unused_variables)]
-
 use crate::backend::{Affine, Tracked, expect_shape};
+use crate::cpu::backend::{affine, per_channel, per_channel_mut, tracked};
 use crate::cpu::{
-    Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan, ConvTranspose2dBackwardInputPlan,
+    Argmax, Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan, ConvTranspose2dBackwardInputPlan,
     ConvTranspose2dBackwardWeightsPlan, Cpu, LinearBackwardInputPlan, LinearBackwardWeightsPlan, Planned,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::shape::{
     Activation, Adam, AvgPool2dParams, Axis, Conv2dShape, ConvTranspose2dShape, CrossEntropy, LinearShape,
     MaxPool2dParams, Padding, PoolShape, Sgd, Update, UpsampleMode,
@@ -22,7 +21,7 @@ impl Training for Cpu {
     type ConvTranspose2dBackwardWeights = Planned<ConvTranspose2dBackwardWeightsPlan>;
     type LinearBackwardInput = Planned<LinearBackwardInputPlan>;
     type LinearBackwardWeights = Planned<LinearBackwardWeightsPlan>;
-    type Argmax = ();
+    type Argmax = Argmax;
 
     fn conv2d_set_weights(
         &self,
@@ -184,7 +183,7 @@ impl Training for Cpu {
     }
 
     fn bias_backward_into(&self, gy: TensorView<'_>, gb: TensorViewMut<'_>, update: Update) -> Result<()> {
-        pending("bias_backward_into")
+        self.bias_backward_into(gy, gb, update)
     }
 
     fn activation_backward_into(
@@ -195,11 +194,11 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("activation_backward_into")
+        self.activation_backward_into(x, f, gy, gx, update)
     }
 
     fn empty_argmax(&self, shape: PoolShape) -> Result<Self::Argmax> {
-        pending("empty_argmax")
+        self.empty_argmax(shape)
     }
 
     fn max_pool2d_argmax_into(
@@ -209,7 +208,7 @@ impl Training for Cpu {
         y: TensorViewMut<'_>,
         argmax: &mut Self::Argmax,
     ) -> Result<()> {
-        pending("max_pool2d_argmax_into")
+        self.max_pool2d_argmax_into(x, params, y, argmax)
     }
 
     fn max_pool2d_backward_into(
@@ -219,7 +218,7 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("max_pool2d_backward_into")
+        self.max_pool2d_backward_into(argmax, gy, gx, update)
     }
 
     fn avg_pool2d_backward_into(
@@ -229,7 +228,7 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("avg_pool2d_backward_into")
+        self.avg_pool2d_backward_into(params, gy, gx, update)
     }
 
     fn global_avg_pool_backward_into(
@@ -238,7 +237,7 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("global_avg_pool_backward_into")
+        self.global_avg_pool_backward_into(gy, gx, update)
     }
 
     fn softmax_backward_into(
@@ -249,7 +248,7 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("softmax_backward_into")
+        self.softmax_backward_into(y, axis, gy, gx, update)
     }
 
     fn batch_norm_moments_into(
@@ -260,7 +259,13 @@ impl Training for Cpu {
         moments: Moments<TensorViewMut<'_>>,
         y: TensorViewMut<'_>,
     ) -> Result<()> {
-        pending("batch_norm_moments_into")
+        let c = x.shape().c;
+        let running = running.map(|r| tracked(r, c)).transpose()?;
+        let moments = Moments {
+            mean: per_channel_mut("mean of the batch", moments.mean, c)?,
+            inv_std: per_channel_mut("inverse deviation of the batch", moments.inv_std, c)?,
+        };
+        self.batch_norm_moments_into(x, affine(norm, c)?, running, moments, y)
     }
 
     fn batch_norm_train_backward_into(
@@ -272,7 +277,13 @@ impl Training for Cpu {
         gradients: BatchNormGradients<TensorViewMut<'_>>,
         update: Update,
     ) -> Result<()> {
-        pending("batch_norm_train_backward_into")
+        let c = x.shape().c;
+        let moments = Moments {
+            mean: per_channel("mean of the batch", moments.mean, c)?,
+            inv_std: per_channel("inverse deviation of the batch", moments.inv_std, c)?,
+        };
+        let gamma = per_channel("gamma", gamma, c)?;
+        self.batch_norm_train_backward_into(x, gamma, moments, gy, gradients, update)
     }
 
     fn batch_norm_backward_into(
@@ -286,7 +297,10 @@ impl Training for Cpu {
         gradients: BatchNormGradients<TensorViewMut<'_>>,
         update: Update,
     ) -> Result<()> {
-        pending("batch_norm_backward_into")
+        let c = x.shape().c;
+        let gamma = per_channel("gamma", gamma, c)?;
+        let (mean, var) = (per_channel("mean", mean, c)?, per_channel("variance", var, c)?);
+        self.batch_norm_backward_into(x, gamma, eps, mean, var, gy, gradients, update)
     }
 
     fn upsample_backward_into(
@@ -296,7 +310,7 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("upsample_backward_into")
+        self.upsample_backward_into(mode, gy, gx, update)
     }
 
     fn concat_backward_into(
@@ -306,11 +320,11 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("concat_backward_into")
+        self.concat_backward_into(gy, first, gx, update)
     }
 
     fn add_backward_into(&self, gy: TensorView<'_>, gx: TensorViewMut<'_>, update: Update) -> Result<()> {
-        pending("add_backward_into")
+        self.add_backward_into(gy, gx, update)
     }
 
     fn pad_backward_into(
@@ -320,7 +334,7 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("pad_backward_into")
+        self.pad_backward_into(padding, gy, gx, update)
     }
 
     fn crop_backward_into(
@@ -330,7 +344,7 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("crop_backward_into")
+        self.crop_backward_into(margins, gy, gx, update)
     }
 
     fn cross_entropy_backward_into(
@@ -423,8 +437,4 @@ fn bias_values<'a>(bias: TensorView<'a>) -> Result<&'a [f32]> {
     let expected = Shape4::new(1, bias.shape().c, 1, 1);
     expect_shape("bias", "shape", expected, bias.shape())?;
     Ok(bias.image(0))
-}
-
-fn pending<T>(op: &'static str) -> Result<T> {
-    Err(Error::invalid(op, "gradient", "one that is there", "one that is not there yet"))
 }

@@ -8,8 +8,8 @@ use super::linear::GpuLinear;
 use crate::backend::{Affine, Backend, Tracked};
 use crate::error::Result;
 use crate::shape::{
-    Activation, AvgPool2dParams, Axis, Conv2dAlgo, Conv2dShape, ConvTranspose2dShape, CrossEntropy, LinearShape,
-    MaxPool2dParams, Padding, UpsampleMode,
+    Activation, AvgPool2dParams, Axis, Conv2dAlgo, Conv2dShape, ConvTranspose2dShape, CrossEntropy,
+    LinearShape, MaxPool2dParams, Padding, UpsampleMode,
 };
 use crate::tensor::{Shape4, Tensor};
 
@@ -168,13 +168,7 @@ impl Backend for Gpu {
         self.l1_into(x, target, y)
     }
 
-    fn dice_into(
-        &self,
-        x: GpuView<'_>,
-        target: GpuView<'_>,
-        smooth: f32,
-        y: GpuViewMut<'_>,
-    ) -> Result<()> {
+    fn dice_into(&self, x: GpuView<'_>, target: GpuView<'_>, smooth: f32, y: GpuViewMut<'_>) -> Result<()> {
         self.dice_into(x, target, smooth, y)
     }
 }

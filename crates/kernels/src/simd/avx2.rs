@@ -189,6 +189,12 @@ unsafe impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn or(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token proves the features.
+        unsafe { _mm256_or_ps(a, b) }
+    }
+
+    #[inline(always)]
     fn select(self, mask: __m256, yes: __m256, no: __m256) -> __m256 {
         // SAFETY: the token proves the features.
         unsafe { _mm256_blendv_ps(no, yes, mask) }
@@ -205,6 +211,16 @@ unsafe impl Simd for Avx2 {
                 _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(even)),
                 _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(odd)),
             )
+        }
+    }
+
+    #[inline(always)]
+    fn interleave(self, a: __m256, b: __m256) -> (__m256, __m256) {
+        // Within each half, then the halves in order.
+        // SAFETY: the token proves the features.
+        unsafe {
+            let (first, second) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            (_mm256_permute2f128_ps::<0x20>(first, second), _mm256_permute2f128_ps::<0x31>(first, second))
         }
     }
 

@@ -134,6 +134,11 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn or(self, a: f32x8, b: f32x8) -> f32x8 {
+        a | b
+    }
+
+    #[inline(always)]
     fn select(self, mask: f32x8, yes: f32x8, no: f32x8) -> f32x8 {
         mask.bitselect(yes, no)
     }
@@ -144,6 +149,14 @@ unsafe impl Simd for Portable {
         let every_other =
             |i| f32x8::new([a[i], a[i + 2], a[i + 4], a[i + 6], b[i], b[i + 2], b[i + 4], b[i + 6]]);
         (every_other(0), every_other(1))
+    }
+
+    #[inline(always)]
+    fn interleave(self, a: f32x8, b: f32x8) -> (f32x8, f32x8) {
+        let (a, b) = (a.to_array(), b.to_array());
+        let in_turn =
+            |i| f32x8::new([a[i], b[i], a[i + 1], b[i + 1], a[i + 2], b[i + 2], a[i + 3], b[i + 3]]);
+        (in_turn(0), in_turn(4))
     }
 
     #[inline(always)]

@@ -67,8 +67,11 @@ impl Cpu {
         })
     }
 
-    /// [`crate::Training::bce_with_logits_backward_into`].
-    pub(in crate::cpu) fn bce_with_logits_backward_into(
+    /// The gradient of [`Cpu::bce_with_logits`] at `x`, times `gy`. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] as there, or for another shape of `gx`.
+    pub fn bce_with_logits_backward_into(
         &self,
         x: TensorView<'_>,
         target: TensorView<'_>,

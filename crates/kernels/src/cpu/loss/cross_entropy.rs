@@ -3,7 +3,7 @@
 //!
 //! Lanes are pixels of a plane; of a single pixel they are its classes.
 
-use super::{first_lanes, put, write_scalar};
+use super::write_scalar;
 use crate::cpu::softmax::{Peak, column_peaks, row_peak};
 use crate::cpu::threads::{self, SharedOut};
 use crate::cpu::{Cpu, expect_shape};
@@ -68,8 +68,11 @@ impl Cpu {
         Ok((total / params.divisor(labels)) as f32)
     }
 
-    /// [`crate::Training::cross_entropy_backward_into`].
-    pub(in crate::cpu) fn cross_entropy_backward_into(
+    /// The gradient of [`Cpu::cross_entropy`] at `x`, times `gy`: that of a pixel that is ignored is 0. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] as there, or for another shape of `gx`.
+    pub fn cross_entropy_backward_into(
         &self,
         x: TensorView<'_>,
         labels: &[usize],
@@ -247,6 +250,14 @@ impl SimdOp for Losses<'_> {
     }
 }
 
+/// The first `n` lanes, the others 0.
+#[inline(always)]
+fn first_lanes<S: Simd>(simd: S, v: S::F32, n: usize) -> S::F32 {
+    let lanes = simd.to_lanes(v);
+    // SAFETY: there are as many lanes as MAX_LANES, at least n.
+    unsafe { simd.load_partial(lanes.as_ptr(), n.min(lanes.len())) }
+}
+
 /// For each class of some pixels `p * (factor of the label + that of all classes)`, less the factor of the class and, of the
 /// label's own class, that of the label.
 ///
@@ -280,7 +291,7 @@ impl SimdOp for Gradients<'_> {
                     if weights.smooths() && counted {
                         value = simd.sub(value, weights.of_classes(simd, c, n));
                     }
-                    put(simd, gx.add(c), n, value, update);
+                    update.store_up_to(simd, gx.add(c), n, value);
                 }
             };
             // SAFETY: the classes of the one pixel lie side by side, in `x` and in `gx`.
@@ -302,7 +313,7 @@ impl SimdOp for Gradients<'_> {
                             let less = simd.sub(value, simd.splat(weights.of_class(c) as f32));
                             value = simd.select(counted, less, value);
                         }
-                        put(simd, gx.add(c * plane), n, value, update);
+                        update.store_up_to(simd, gx.add(c * plane), n, value);
                     }
                 };
                 pixels.with_labels(simd, x, plane, gx, update, write);
@@ -359,7 +370,8 @@ impl<'a, S: Simd> Lanes<'a, S> {
         write: impl FnOnce(),
     ) {
         let (mut logits, mut less, mut old) = ([0.0; MAX_LANES], [0.0; MAX_LANES], [0.0; MAX_LANES]);
-        let places = || self.labels.iter().enumerate().filter(|(_, label)| !self.weights.params.ignores(**label));
+        let places =
+            || self.labels.iter().enumerate().filter(|(_, label)| !self.weights.params.ignores(**label));
         for (i, &label) in places() {
             let [of_label, _] = self.weights.of_label(label).unwrap_or_default();
             less[i] = (of_label + self.weights.of_class(label)) as f32;
@@ -432,7 +444,8 @@ mod tests {
             for label_smoothing in [0.0, 0.1] {
                 let x = Tensor::from_fn(Shape4::new(2, 3, 1, 5), |[n, c, _, w]| (n + 2 * c + w) as f32)?;
                 let labels = [7; 10];
-                let params = CrossEntropy { label_smoothing, ignore_index: Some(7), ..CrossEntropy::default() };
+                let params =
+                    CrossEntropy { label_smoothing, ignore_index: Some(7), ..CrossEntropy::default() };
                 assert!(cpu.cross_entropy(&x, &labels, params)?.is_nan());
                 let mut gx = Tensor::zeros(x.shape())?;
                 gx.data_mut().fill(NAN);

@@ -3,7 +3,8 @@
 //!
 //! Planes are shared out where they are many, the elements of each where they are few and large.
 
-use super::{first_lanes, put, write_scalar};
+use super::write_scalar;
+use crate::cpu::sum::{Summands, Sums};
 use crate::cpu::threads::{self, SharedOut};
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::Result;
@@ -64,7 +65,7 @@ impl Cpu {
             planes as f64 * loss([0.0; 3])
         } else if shares_planes(planes, plane) {
             let [total] = threads::sum_of_items(threads::strands(self, work), planes, |i| {
-                [loss(self.isa.run(Overlaps::of_plane(x, target, i)))]
+                [loss(self.isa.run(Sums(Overlaps::of_plane(x, target, i))))]
             });
             total
         } else {
@@ -79,12 +80,15 @@ impl Cpu {
         let chunks = x.len().div_ceil(threads::CHUNK);
         threads::sum_of_items(threads::strands(self, x.len()), chunks, |i| {
             let range = i * threads::CHUNK..x.len().min((i + 1) * threads::CHUNK);
-            self.isa.run(Overlaps { x: &x[range.clone()], t: &t[range] })
+            self.isa.run(Sums(Overlaps { x: &x[range.clone()], t: &t[range] }))
         })
     }
 
-    /// [`crate::Training::dice_backward_into`].
-    pub(in crate::cpu) fn dice_backward_into(
+    /// The gradient of [`Cpu::dice`] at `x`, times `gy`. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] as there, or for another shape of `gx`.
+    pub fn dice_backward_into(
         &self,
         x: TensorView<'_>,
         target: TensorView<'_>,
@@ -121,7 +125,7 @@ impl Cpu {
         threads::for_each_item(threads::strands(self, work), planes, |_, i| {
             let overlaps = Overlaps::of_plane(x, target, i);
             let (x, t) = (overlaps.x, overlaps.t);
-            let [a, b] = Overlap::new(self.isa.run(overlaps), smooth).slopes(share);
+            let [a, b] = Overlap::new(self.isa.run(Sums(overlaps)), smooth).slopes(share);
             // SAFETY: the view holds plane i % c of image i / c at this offset (it has the shape of `x`), and no other item
             // writes it.
             let gx = unsafe {
@@ -168,7 +172,8 @@ impl Overlap {
     }
 }
 
-/// `sum(p t)`, `sum p` and `sum t`, for slices of one length.
+/// The terms of `sum(p t)`, `sum p` and `sum t`, for slices of one length.
+#[derive(Clone, Copy)]
 struct Overlaps<'a> {
     x: &'a [f32],
     t: &'a [f32],
@@ -182,32 +187,25 @@ impl<'a> Overlaps<'a> {
     }
 }
 
-/// Additions of a lane before its sum goes to f64.
-const STEPS: usize = 64;
-
-impl SimdOp for Overlaps<'_> {
-    type Output = [f64; 3];
+impl Summands<3> for Overlaps<'_> {
+    #[inline(always)]
+    fn len(self) -> usize {
+        self.x.len().min(self.t.len())
+    }
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> [f64; 3] {
-        let mut total = [0.0; 3];
-        let block = STEPS * S::LANES;
-        for (x, t) in self.x.chunks(block).zip(self.t.chunks(block)) {
-            let mut sums = [simd.splat(0.0); 3];
-            for (x, t) in x.chunks(S::LANES).zip(t.chunks(S::LANES)) {
-                // SAFETY: both chunks hold x.len() elements.
-                let (logits, t) =
-                    unsafe { (simd.load_up_to(x.as_ptr(), x.len()), simd.load_up_to(t.as_ptr(), x.len())) };
-                let p = math::sigmoid(simd, logits);
-                // Lanes past the end were loaded as 0, of which the sigmoid is not 0.
-                let p = if x.len() < S::LANES { first_lanes(simd, p, x.len()) } else { p };
-                sums = [simd.mul_add(p, t, sums[0]), simd.add(sums[1], p), simd.add(sums[2], t)];
-            }
-            for (total, sum) in total.iter_mut().zip(sums) {
-                *total += f64::from(simd.reduce_add(sum));
-            }
-        }
-        total
+    unsafe fn lanes<S: Simd>(self, simd: S, i: usize) -> [S::F32; 3] {
+        // SAFETY: the caller keeps i + LANES within both slices.
+        let (x, t) = unsafe { (simd.load(self.x.as_ptr().add(i)), simd.load(self.t.as_ptr().add(i))) };
+        let p = math::sigmoid(simd, x);
+        [simd.mul(p, t), p, t]
+    }
+
+    #[inline(always)]
+    fn terms(self, i: usize) -> [f64; 3] {
+        let (x, t) = (f64::from(self.x[i]), f64::from(self.t[i]));
+        let p = 1.0 / (1.0 + (-x).exp());
+        [p * t, p, t]
     }
 }
 
@@ -226,18 +224,15 @@ impl SimdOp for Slopes<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let (a, b, one) = (simd.splat(-self.a), simd.splat(self.b), simd.splat(1.0));
+        let (a, b) = (simd.splat(-self.a), simd.splat(self.b));
         let parts = self.x.chunks(S::LANES).zip(self.t.chunks(S::LANES));
         for ((x, t), gx) in parts.zip(self.gx.chunks_mut(S::LANES)) {
             // SAFETY: the three chunks hold gx.len() elements.
             unsafe {
                 let n = gx.len();
                 let (x, t) = (simd.load_up_to(x.as_ptr(), n), simd.load_up_to(t.as_ptr(), n));
-                // p (1 - p) = e / (1 + e)^2 for either sign of x, and nothing cancels.
-                let e = math::exp(simd, simd.sub(simd.splat(0.0), simd.abs(x)));
-                let whole = simd.add(one, e);
-                let slope = simd.div(e, simd.mul(whole, whole));
-                put(simd, gx.as_mut_ptr(), n, simd.mul(slope, simd.mul_add(a, t, b)), self.update);
+                let value = simd.mul(math::sigmoid_slope(simd, x), simd.mul_add(a, t, b));
+                self.update.store_up_to(simd, gx.as_mut_ptr(), n, value);
             }
         }
     }

@@ -12,8 +12,6 @@ mod pairs;
 use crate::backend::SCALAR;
 use crate::cpu::expect_shape;
 use crate::error::Result;
-use crate::shape::Update;
-use crate::simd::Simd;
 use crate::tensor::TensorViewMut;
 
 /// Writes what `loss` gives to the single element of `y`.
@@ -21,28 +19,4 @@ fn write_scalar(op: &'static str, y: TensorViewMut<'_>, loss: impl FnOnce() -> R
     expect_shape(op, "output shape", SCALAR, y.shape())?;
     y.into_image(0)[0] = loss()?;
     Ok(())
-}
-
-/// Writes or adds the first `n` lanes of a gradient.
-///
-/// # Safety
-/// `min(n, LANES)` f32 can be read and written at `gx`.
-#[inline(always)]
-unsafe fn put<S: Simd>(simd: S, gx: *mut f32, n: usize, value: S::F32, update: Update) {
-    // SAFETY: as the caller promises.
-    unsafe {
-        let value = match update {
-            Update::Write => value,
-            Update::Accumulate => simd.add(simd.load_up_to(gx, n), value),
-        };
-        simd.store_up_to(gx, n, value);
-    }
-}
-
-/// The first `n` lanes, the others 0.
-#[inline(always)]
-fn first_lanes<S: Simd>(simd: S, v: S::F32, n: usize) -> S::F32 {
-    let lanes = simd.to_lanes(v);
-    // SAFETY: there are as many lanes as MAX_LANES, at least n.
-    unsafe { simd.load_partial(lanes.as_ptr(), n.min(lanes.len())) }
 }

@@ -1,8 +1,9 @@
 //! Losses of pairs of elements, and the two simplest: the mean squared and the mean absolute error.
 
-use super::{put, write_scalar};
+use super::write_scalar;
 use crate::cpu::sum::{Sum, Summand};
-use crate::cpu::{Cpu, expect_shape, threads};
+use crate::cpu::threads::{self, PART};
+use crate::cpu::{Cpu, expect_shape};
 use crate::error::Result;
 use crate::shape::Update;
 use crate::simd::{Simd, SimdOp};
@@ -29,8 +30,11 @@ impl Cpu {
         self.mean_of_pairs("mse", x, target, |_, a, b| self.isa.run(Sum(SquaredDifferences { a, b })))
     }
 
-    /// [`crate::Training::mse_backward_into`].
-    pub(in crate::cpu) fn mse_backward_into(
+    /// The gradient of [`Cpu::mse`] at `x`, times `gy`: `2 (x - target) / count`. To the target it is the opposite. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] if the shapes differ.
+    pub fn mse_backward_into(
         &self,
         x: TensorView<'_>,
         target: TensorView<'_>,
@@ -64,8 +68,12 @@ impl Cpu {
         self.mean_of_pairs("l1", x, target, |_, a, b| self.isa.run(Sum(AbsoluteDifferences { a, b })))
     }
 
-    /// [`crate::Training::l1_backward_into`].
-    pub(in crate::cpu) fn l1_backward_into(
+    /// The gradient of [`Cpu::l1`] at `x`, times `gy`: the sign of `x - target` over the count, 0 where it has none (NaN too, as in
+    /// PyTorch). To the target it is the opposite. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] if the shapes differ.
+    pub fn l1_backward_into(
         &self,
         x: TensorView<'_>,
         target: TensorView<'_>,
@@ -79,8 +87,8 @@ impl Cpu {
         })
     }
 
-    /// The mean over all elements of what `sum` adds up: given the position of the first in its image, elements of `x` and
-    /// of `target`.
+    /// The mean over all elements of what `sum` adds up: given the number of the first, elements of `x` and of `target`.
+    /// Parts of a sum are the same, whatever lies between the images.
     pub(super) fn mean_of_pairs(
         &self,
         op: &'static str,
@@ -89,13 +97,18 @@ impl Cpu {
         sum: impl Fn(usize, &[f32], &[f32]) -> f64 + Sync,
     ) -> Result<f32> {
         expect_shape(op, "target shape", x.shape(), target.shape())?;
-        let (x, target) = x.joined().zip(target.joined()).unwrap_or((x, target));
-        let image = x.shape().image_len();
-        let (len, per_image) = (x.shape().n * image, image.div_ceil(threads::CHUNK));
-        let [total] = threads::sum_of_items(threads::strands(self, len), x.shape().n * per_image, |item| {
-            let (n, start) = (item / per_image, item % per_image * threads::CHUNK);
-            let range = start..image.min(start + threads::CHUNK);
-            [sum(start, &x.image(n)[range.clone()], &target.image(n)[range])]
+        let len = x.shape().n * x.shape().image_len();
+        let [total] = threads::sum_of_items(threads::strands(self, len), len.div_ceil(PART), |part| {
+            let first = part * PART;
+            let range = first..len.min(first + PART);
+            if let (Some(x), Some(t)) = (x.contiguous(range.clone()), target.contiguous(range.clone())) {
+                return [sum(first, x, t)];
+            }
+            let (mut a, mut b) = ([0.0; PART], [0.0; PART]);
+            let (a, b) = (&mut a[..range.len()], &mut b[..range.len()]);
+            x.copy_to(first, a);
+            target.copy_to(first, b);
+            [sum(first, a, b)]
         });
         Ok((total / len as f64) as f32)
     }
@@ -152,7 +165,7 @@ impl<T: Slopes> SimdOp for Gradient<'_, T> {
         let Gradient { of, gx, update } = self;
         for (i, gx) in (0..).step_by(S::LANES).zip(gx.chunks_mut(S::LANES)) {
             // SAFETY: elements i..i + gx.len() are those of the chunk.
-            unsafe { put(simd, gx.as_mut_ptr(), gx.len(), of.lanes(simd, i, gx.len()), update) };
+            unsafe { update.store_up_to(simd, gx.as_mut_ptr(), gx.len(), of.lanes(simd, i, gx.len())) };
         }
     }
 }
@@ -222,8 +235,9 @@ impl Slopes for Proportional<'_> {
     #[inline(always)]
     unsafe fn lanes<S: Simd>(self, simd: S, i: usize, n: usize) -> S::F32 {
         // SAFETY: the caller keeps i + n within both slices.
-        let (a, b) =
-            unsafe { (simd.load_up_to(self.a.as_ptr().add(i), n), simd.load_up_to(self.b.as_ptr().add(i), n)) };
+        let (a, b) = unsafe {
+            (simd.load_up_to(self.a.as_ptr().add(i), n), simd.load_up_to(self.b.as_ptr().add(i), n))
+        };
         simd.mul(simd.sub(a, b), simd.splat(self.factor))
     }
 }
@@ -240,8 +254,9 @@ impl Slopes for Signed<'_> {
     #[inline(always)]
     unsafe fn lanes<S: Simd>(self, simd: S, i: usize, n: usize) -> S::F32 {
         // SAFETY: the caller keeps i + n within both slices.
-        let (a, b) =
-            unsafe { (simd.load_up_to(self.a.as_ptr().add(i), n), simd.load_up_to(self.b.as_ptr().add(i), n)) };
+        let (a, b) = unsafe {
+            (simd.load_up_to(self.a.as_ptr().add(i), n), simd.load_up_to(self.b.as_ptr().add(i), n))
+        };
         let below = simd.select(simd.gt(b, a), simd.splat(-self.size), simd.splat(0.0));
         simd.select(simd.gt(a, b), simd.splat(self.size), below)
     }

@@ -1,11 +1,15 @@
 //! Max and average pooling, and the average of whole planes.
 //!
-//! What a pooling does to a window is a [`Fold`]; the way over the windows, the same for all, is in [`strips`].
+//! What a pooling does to a window is a [`Fold`]; the way over the windows, the same for all, is in [`strips`]. Max pooling
+//! that remembers where its maxima were is in [`argmax`], the gradients are in [`backward`].
 
+mod argmax;
+mod backward;
 mod strips;
 
 use std::ops::Range;
 
+pub use argmax::Argmax;
 use strips::PoolRows;
 
 use crate::cpu::sum::{Sum, Values};
@@ -110,13 +114,7 @@ impl Cpu {
     }
 
     fn pool<F: Fold>(&self, x: TensorView<'_>, shape: PoolShape, fold: F, y: TensorViewMut<'_>) {
-        let [rows, columns] = [0, 1].map(|i| Dimension {
-            input: [shape.input().h, shape.input().w][i],
-            output: [shape.output().h, shape.output().w][i],
-            kernel: shape.kernel()[i],
-            stride: shape.stride()[i],
-            padding: shape.padding()[i],
-        });
+        let [rows, columns] = Dimension::both(&shape);
         threads::for_each_rows(self, y, |n, first_row, y| {
             self.isa.run(PoolRows { fold, rows, columns, x: x.image(n), first_row, y });
         });
@@ -134,11 +132,43 @@ struct Dimension {
 }
 
 impl Dimension {
+    /// The rows and the columns of a pooling.
+    fn both(shape: &PoolShape) -> [Self; 2] {
+        [0, 1].map(|i| Dimension {
+            input: [shape.input().h, shape.input().w][i],
+            output: [shape.output().h, shape.output().w][i],
+            kernel: shape.kernel()[i],
+            stride: shape.stride()[i],
+            padding: shape.padding()[i],
+        })
+    }
+
     /// What the window of output `o` covers of the input.
     #[inline(always)]
     fn covered(self, o: usize) -> Range<usize> {
         let start = o * self.stride;
         start.saturating_sub(self.padding)..(start + self.kernel).saturating_sub(self.padding).min(self.input)
+    }
+
+    /// The outputs whose windows cover any of `inputs`, which are not empty.
+    #[inline(always)]
+    fn reaching(self, inputs: Range<usize>) -> Range<usize> {
+        let before = (inputs.start + self.padding).checked_sub(self.kernel);
+        let first = before.map_or(0, |last_missed| last_missed / self.stride + 1);
+        let end = (inputs.end - 1 + self.padding) / self.stride + 1;
+        first.min(self.output)..end.min(self.output)
+    }
+
+    /// From the outputs that reach the input before `input` to those that reach `input`.
+    #[inline(always)]
+    fn move_on(self, outputs: &mut Range<usize>, input: usize) {
+        let padded = input + self.padding;
+        while outputs.end < self.output && outputs.end * self.stride <= padded {
+            outputs.end += 1;
+        }
+        while outputs.start < outputs.end && outputs.start * self.stride + self.kernel <= padded {
+            outputs.start += 1;
+        }
     }
 
     /// How much the window of output `o` covers of the padded input.

@@ -50,7 +50,9 @@ pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
         let backward = UPDATES.map(|update| backward(lanes, shared, update));
         [sums(lanes, shared)].into_iter().chain(backward)
     };
-    LANES.into_iter().flat_map(move |lanes| [false, true].into_iter().flat_map(move |shared| of(lanes, shared)))
+    LANES
+        .into_iter()
+        .flat_map(move |lanes| [false, true].into_iter().flat_map(move |shared| of(lanes, shared)))
 }
 
 /// Labels and weights in memory of the GPU, and how pixels are shared out.
@@ -68,10 +70,8 @@ impl Pixels {
     fn new(gpu: &Gpu, shape: Shape4, labels: &[usize], params: CrossEntropy<'_>) -> Result<Self> {
         params.check(OP, shape, labels)?;
         let [_] = words(OP, [shape.c])?;
-        let classes: Vec<u32> = labels
-            .iter()
-            .map(|&label| if params.ignores(label) { IGNORED } else { label as u32 })
-            .collect();
+        let classes: Vec<u32> =
+            labels.iter().map(|&label| if params.ignores(label) { IGNORED } else { label as u32 }).collect();
         let weights = params.class_weights.unwrap_or(&[1.0]);
         let shared = shape.c >= MANY_CLASSES && labels.len() < MANY_PIXELS;
         Ok(Pixels {

@@ -75,9 +75,13 @@ impl Gpu {
 mod tests {
     use super::*;
     use crate::Cpu;
+    use crate::backend::SCALAR;
     use crate::gpu::testing::{Gapped, devices, noise, on_all};
+    use crate::shape::CrossEntropy;
     use crate::tensor::{Shape4, Tensor};
 
+    const PLAIN: CrossEntropy<'_> =
+        CrossEntropy { class_weights: None, label_smoothing: 0.0, ignore_index: None };
     const INF: f32 = f32::INFINITY;
     const NAN: f32 = f32::NAN;
 
@@ -106,9 +110,12 @@ mod tests {
             let shape = Shape4::from(shape);
             let (x, target) = (scaled(shape, 1, 8.0), noise(shape, 2));
             let labels: Vec<usize> = (0..shape.n * shape.h * shape.w).map(|i| i * 7 % shape.c).collect();
-            let (cross, bce, mse) =
-                (cpu.cross_entropy(&x, &labels)?, cpu.bce_with_logits(&x, &target)?, cpu.mse(&x, &target)?);
-            for y in on_all(&x, SCALAR, |gpu, x, y| gpu.cross_entropy_into(x, &labels, y)) {
+            let (cross, bce, mse) = (
+                cpu.cross_entropy(&x, &labels, PLAIN)?,
+                cpu.bce_with_logits(&x, &target, None)?,
+                cpu.mse(&x, &target)?,
+            );
+            for y in on_all(&x, SCALAR, |gpu, x, y| gpu.cross_entropy_into(x, &labels, PLAIN, y)) {
                 // One class alone leaves rounding errors.
                 assert!(
                     near(y.data()[0], cross) || (y.data()[0] - cross).abs() < 3e-7,
@@ -116,7 +123,7 @@ mod tests {
                 );
             }
             for y in on_all(&x, SCALAR, |gpu, x, y| {
-                gpu.bce_with_logits_into(x, Gapped::new(gpu, &target, 7).view(), y)
+                gpu.bce_with_logits_into(x, Gapped::new(gpu, &target, 7).view(), None, y)
             }) {
                 assert!(near(y.data()[0], bce), "{shape} {y:?} {bce}");
             }
@@ -143,7 +150,7 @@ mod tests {
             for more in [0, 100] {
                 let logits = [&x[..], &vec![-INF; more]].concat();
                 let (x, mut y) = (Gapped::new(gpu, &tensor(&logits)?, 0), Gapped::blank(gpu, SCALAR, 0));
-                gpu.cross_entropy_into(x.view(), &[label], y.view_mut())?;
+                gpu.cross_entropy_into(x.view(), &[label], PLAIN, y.view_mut())?;
                 assert!(near(y.download(gpu).data()[0], expected), "{logits:?}");
             }
         }
@@ -160,7 +167,7 @@ mod tests {
         ] {
             let [x, target] = [x, target].map(|v| Gapped::new(gpu, &tensor(&[v]).unwrap(), 0));
             let mut y = Gapped::blank(gpu, SCALAR, 0);
-            gpu.bce_with_logits_into(x.view(), target.view(), y.view_mut())?;
+            gpu.bce_with_logits_into(x.view(), target.view(), None, y.view_mut())?;
             let got = y.download(gpu).data()[0];
             assert!(near(got, expected), "{got} {expected}");
         }
@@ -172,8 +179,8 @@ mod tests {
         let gpu = &devices()[0];
         let x = Gapped::new(gpu, &noise(Shape4::new(2, 3, 1, 1), 1), 0);
         let mut y = Gapped::blank(gpu, SCALAR, 0);
-        assert!(gpu.cross_entropy_into(x.view(), &[0, 3], y.view_mut()).is_err());
-        assert!(gpu.cross_entropy_into(x.view(), &[0], y.view_mut()).is_err());
+        assert!(gpu.cross_entropy_into(x.view(), &[0, 3], PLAIN, y.view_mut()).is_err());
+        assert!(gpu.cross_entropy_into(x.view(), &[0], PLAIN, y.view_mut()).is_err());
         assert!(gpu.mse_into(x.view(), y.view(), Gapped::blank(gpu, SCALAR, 0).view_mut()).is_err());
         let mut large = Gapped::blank(gpu, Shape4::new(1, 1, 1, 2), 0);
         assert!(gpu.mse_into(x.view(), x.view(), large.view_mut()).is_err());

@@ -2,7 +2,10 @@
 //!
 //! Where each output column comes from is worked out once for a strip of columns and serves all rows of an item.
 //! Nearest: a row that repeats the one before is a copy of it; doubling has a loop of its own. Bilinear: the two rows
-//! are mixed first, over the columns that the strip needs, then pairs of columns.
+//! are mixed first, over the columns that the strip needs, then pairs of columns. The gradients go the same ways back, in
+//! [`backward`].
+
+mod backward;
 
 use std::ops::Range;
 

@@ -2,7 +2,9 @@
 //!
 //! At inference mean and variance are given; in training they are those of the batch: both in a second pass, from
 //! the distances to a first mean, so that nothing cancels. The factor `gamma / sqrt(var + eps)` is computed in f64,
-//! once per plane.
+//! once per plane. The gradients are in [`backward`].
+
+mod backward;
 
 use crate::cpu::sum::{Deviations, SquaresAround, Sum, Values};
 use crate::cpu::threads::SharedOut;
@@ -11,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::shape::batch_norm::{OP, check_eps, check_momentum, training_count};
 use crate::simd::{Simd, SimdOp};
 use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut};
+use crate::training::Moments;
 
 /// What a batch normalisation has learnt, one value per channel.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -115,6 +118,35 @@ impl Cpu {
         x: TensorView<'_>,
         norm: BatchNorm<'_>,
         running: Option<RunningStats<'_>>,
+        y: TensorViewMut<'_>,
+    ) -> Result<()> {
+        self.batch_norm_of_batch(x, norm, running, None, y)
+    }
+
+    /// [`Cpu::batch_norm_train_into`] that also writes what it used, one value per channel, for
+    /// [`Cpu::batch_norm_train_backward_into`]. An empty batch writes none.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] as there, and for moments that have not one value per channel.
+    pub fn batch_norm_moments_into(
+        &self,
+        x: TensorView<'_>,
+        norm: BatchNorm<'_>,
+        running: Option<RunningStats<'_>>,
+        moments: Moments<&mut [f32]>,
+        y: TensorViewMut<'_>,
+    ) -> Result<()> {
+        one_per_channel("mean of the batch", x.shape(), moments.mean)?;
+        one_per_channel("inverse deviation of the batch", x.shape(), moments.inv_std)?;
+        self.batch_norm_of_batch(x, norm, running, Some(moments), y)
+    }
+
+    fn batch_norm_of_batch(
+        &self,
+        x: TensorView<'_>,
+        norm: BatchNorm<'_>,
+        running: Option<RunningStats<'_>>,
+        moments: Option<Moments<&mut [f32]>>,
         mut y: TensorViewMut<'_>,
     ) -> Result<()> {
         let shape = x.shape();
@@ -131,6 +163,8 @@ impl Cpu {
         };
         let running = running
             .map(|r| (SharedOut::new(r.mean.as_mut_ptr()), SharedOut::new(r.var.as_mut_ptr()), r.momentum));
+        let moments =
+            moments.map(|m| (SharedOut::new(m.mean.as_mut_ptr()), SharedOut::new(m.inv_std.as_mut_ptr())));
         let (batch_stride, out) = (y.batch_stride(), SharedOut::new(y.as_mut_ptr()));
         let strands = threads::strands(self, shape.n * shape.image_len());
         threads::for_each_item(strands, shape.c, |_, c| {
@@ -144,20 +178,28 @@ impl Cpu {
             // The second moment about any point exceeds the variance by the square of the distance to the mean.
             let around = |x| self.isa.run(Sum(SquaresAround { x, center }));
             let squares = planes().map(around).sum::<f64>() - count as f64 * lacking.powi(2);
+            let var = squares / count as f64;
             for (n, x) in planes().enumerate() {
                 // SAFETY: the view holds plane c of image n at this offset (it has the shape of `x`), and no other item
                 // writes channel c.
                 let y = unsafe {
                     std::slice::from_raw_parts_mut(out.get().add(n * batch_stride + c * plane), plane)
                 };
-                self.isa.run(norm.of_channel(c, mean, squares / count as f64, x, y));
+                self.isa.run(norm.of_channel(c, mean, var, x, y));
+            }
+            if let Some((mean_of_batch, inv_std)) = moments {
+                // SAFETY: both slices hold c channels, and no other item touches element c.
+                unsafe {
+                    *mean_of_batch.get().add(c) = mean as f32;
+                    *inv_std.get().add(c) = (1.0 / (var + f64::from(norm.eps)).sqrt()) as f32;
+                }
             }
             if let Some((running_mean, running_var, momentum)) = running {
                 let moved = |old: &mut f32, new: f64| {
                     let momentum = f64::from(momentum);
                     *old = ((1.0 - momentum) * f64::from(*old) + momentum * new) as f32;
                 };
-                // SAFETY: both slices hold c channels, and no other item touches element c.
+                // SAFETY: as above.
                 unsafe {
                     moved(&mut *running_mean.get().add(c), mean);
                     moved(&mut *running_var.get().add(c), squares / (count - 1) as f64);

@@ -1,0 +1,558 @@
+//! Max pooling that remembers where each maximum was.
+//!
+//! Lanes are neighbouring windows. Each holds the largest element so far and, as the bits of an f32, its offset from the
+//! corner of the window; the elements pass in row-major order, and one that is larger, or NaN, takes both places. So the
+//! first of equals stays, and the last NaN.
+//!
+//! The rows of some windows are copied first, with the padding around them filled in by minus infinity, which never
+//! takes a place, and columns that are a stride apart side by side: no window sees an edge, every load is of neighbours,
+//! and rows that several windows share are copied once.
+
+use std::ops::Range;
+
+use super::Dimension;
+use crate::cpu::threads::SharedOut;
+use crate::cpu::{Cpu, expect_shape, threads};
+use crate::error::{Error, Result};
+use crate::shape::{MaxPool2dParams, PoolShape};
+use crate::simd::{MAX_LANES, Simd, SimdOp};
+use crate::tensor::{TensorView, TensorViewMut};
+
+/// Where the maxima of a pooling were: for each output, in NCHW order, the position `row * width + column` in its plane
+/// of the input (what PyTorch calls `return_indices`), always one within its window.
+///
+/// ```
+/// use tilewise_kernels::{Argmax, MaxPool2dParams, PoolShape, Shape4};
+/// let shape = PoolShape::max(Shape4::new(1, 1, 2, 4), MaxPool2dParams::new(2))?;
+/// assert_eq!(Argmax::new(shape, vec![4, 3])?.positions(), [4, 3]);
+/// assert!(Argmax::new(shape, vec![4, 1]).is_err()); // 1 is in the first window
+/// # Ok::<(), tilewise_kernels::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Argmax {
+    shape: PoolShape,
+    positions: Vec<u32>,
+}
+
+impl Argmax {
+    /// Positions from elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] unless there is one position for each output, within its window.
+    pub fn new(shape: PoolShape, positions: Vec<u32>) -> Result<Self> {
+        const OP: &str = "argmax";
+        let output = shape.output();
+        let len = output.n * output.image_len();
+        if positions.len() != len {
+            return Err(Error::invalid(OP, "number of positions", len, positions.len()));
+        }
+        let [rows, columns] = Dimension::both(&shape);
+        for (i, &position) in positions.iter().enumerate() {
+            let (oy, ox) = (i / output.w % output.h, i % output.w);
+            let (row, column) = (position as usize / columns.input, position as usize % columns.input);
+            if !(rows.covered(oy).contains(&row) && columns.covered(ox).contains(&column)) {
+                return Err(Error::invalid(OP, "position", "one within its window", position as usize));
+            }
+        }
+        Ok(Argmax { shape, positions })
+    }
+
+    /// The first element of each window.
+    fn first(shape: PoolShape) -> Result<Self> {
+        const OP: &str = "max_pool2d_argmax";
+        let (input, output) = (shape.input(), shape.output());
+        if u32::try_from(input.plane_len()).is_err() {
+            return Err(Error::invalid(OP, "input plane", "at most 2^32 - 1 elements", input));
+        }
+        let len = output.n * output.image_len();
+        let mut positions = Vec::new();
+        positions
+            .try_reserve_exact(len)
+            .map_err(|_| Error::OutOfMemory { op: OP, bytes: len.saturating_mul(size_of::<u32>()) })?;
+        let [rows, columns] = Dimension::both(&shape);
+        for row in 0..if len == 0 { 0 } else { output.n * output.c * output.h } {
+            let start = rows.covered(row % output.h).start * columns.input;
+            positions.extend((0..output.w).map(|ox| (start + columns.covered(ox).start) as u32));
+        }
+        Ok(Argmax { shape, positions })
+    }
+
+    /// The pooling.
+    pub fn shape(&self) -> PoolShape {
+        self.shape
+    }
+
+    /// One position for each output, in NCHW order.
+    pub fn positions(&self) -> &[u32] {
+        &self.positions
+    }
+}
+
+impl Cpu {
+    /// Memory for where the maxima of this pooling are; until there are any, the first element of each window.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if positions in a plane do not fit 32 bits; [`Error::OutOfMemory`].
+    pub fn empty_argmax(&self, shape: PoolShape) -> Result<Argmax> {
+        Argmax::first(shape)
+    }
+
+    /// [`Cpu::max_pool2d_into`] that also says where each maximum was: the first one of its window; of a window with NaN
+    /// the last NaN, as in PyTorch. The argmax is of this pooling ([`Cpu::empty_argmax`]). Allocates nothing.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Invalid`] for an argmax of another shape.
+    pub fn max_pool2d_argmax_into(
+        &self,
+        x: TensorView<'_>,
+        params: MaxPool2dParams,
+        y: TensorViewMut<'_>,
+        argmax: &mut Argmax,
+    ) -> Result<()> {
+        const OP: &str = "max_pool2d_argmax";
+        let shape = PoolShape::max(x.shape(), params)?;
+        let output = shape.output();
+        expect_shape(OP, "output shape", output, y.shape())?;
+        expect_shape(OP, "input shape of the argmax", shape.input(), argmax.shape.input())?;
+        if argmax.shape != shape {
+            return Err(Error::invalid(OP, "argmax", "that of this pooling", "that of another"));
+        }
+        let [rows, columns] = Dimension::both(&shape);
+        let positions = SharedOut::new(argmax.positions.as_mut_ptr());
+        threads::for_each_rows(self, y, |n, first_row, y| {
+            let start = n * output.image_len() + first_row * output.w;
+            // SAFETY: there is a position for each output, in its order, and no two items share an output.
+            let positions = unsafe { std::slice::from_raw_parts_mut(positions.get().add(start), y.len()) };
+            self.isa.run(ArgmaxRows { rows, columns, x: x.image(n), first_row, y, positions });
+        });
+        Ok(())
+    }
+}
+
+/// Some rows of the outputs of one image.
+struct ArgmaxRows<'a> {
+    rows: Dimension,
+    columns: Dimension,
+    /// The image.
+    x: &'a [f32],
+    /// The first row of `y` among all output rows of the image.
+    first_row: usize,
+    /// Whole rows.
+    y: &'a mut [f32],
+    positions: &'a mut [u32],
+}
+
+/// Elements of the copied rows: 16 KiB, half an L1 cache. Windows larger than this are searched where they lie.
+const COPY: usize = 4096;
+
+impl SimdOp for ArgmaxRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let ArgmaxRows { rows, columns, x, first_row, y, positions } = self;
+        let mut copied = Copied::new(rows, columns);
+        let (mut plane, mut oy) = (first_row / rows.output, first_row % rows.output);
+        let (mut y, mut positions) = (y, positions);
+        while !y.is_empty() {
+            // Rows of one plane.
+            let n = copied.as_ref().map_or(1, |copied| copied.below);
+            let n = n.min(rows.output - oy).min(y.len() / columns.output);
+            let (y_part, y_rest) = y.split_at_mut(n * columns.output);
+            let (positions_part, positions_rest) = positions.split_at_mut(n * columns.output);
+            let plane_of_x = &x[plane * rows.input * columns.input..];
+            match &mut copied {
+                Some(copied) => copied.pool(simd, plane_of_x, oy..oy + n, y_part, positions_part),
+                None => pool_large_row(rows, columns, plane_of_x, oy, y_part, positions_part),
+            }
+            (y, positions, oy) = (y_rest, positions_rest, oy + n);
+            if oy == rows.output {
+                (plane, oy) = (plane + 1, 0);
+            }
+        }
+    }
+}
+
+/// Row `oy` of the outputs, one after the other, of windows that are too large to copy.
+fn pool_large_row(
+    rows: Dimension,
+    columns: Dimension,
+    plane: &[f32],
+    oy: usize,
+    y: &mut [f32],
+    positions: &mut [u32],
+) {
+    let rows = rows.covered(oy);
+    for (ox, (y, position)) in y.iter_mut().zip(positions).enumerate() {
+        let covered = columns.covered(ox);
+        let (mut largest, mut at) = (f32::NEG_INFINITY, rows.start * columns.input + covered.start);
+        for row in rows.clone() {
+            let start = row * columns.input;
+            for (column, &v) in covered.clone().zip(&plane[start..][covered.clone()]) {
+                if v > largest || v.is_nan() {
+                    (largest, at) = (v, start + column);
+                }
+            }
+        }
+        (*y, *position) = (largest, at as u32);
+    }
+}
+
+/// Rows of a plane, padded by minus infinity, their columns sorted by phase: those a stride apart lie side by side, and so
+/// the same element of neighbouring windows.
+struct Copied {
+    rows: Dimension,
+    columns: Dimension,
+    /// Windows side by side that there is room for, and rows of them one below the other.
+    windows: usize,
+    below: usize,
+    phases: usize,
+    /// Elements from one phase to the next: whole vectors.
+    pitch: usize,
+    /// The rows, and what the last vectors reach beyond.
+    elements: Aligned<[f32; COPY + 2 * MAX_LANES]>,
+}
+
+/// On a cache line: a vector across two of them takes twice as long.
+#[repr(align(64))]
+struct Aligned<T>(T);
+
+impl Copied {
+    /// `None` if there is no room for a single window.
+    #[inline(always)]
+    fn new(rows: Dimension, columns: Dimension) -> Option<Self> {
+        let height = rows.kernel.min(rows.input);
+        let phases = columns.kernel.min(columns.stride);
+        // A window has this many elements in a phase, less one.
+        let overlap = (columns.kernel - 1) / columns.stride;
+        let widest = COPY / height / phases / MAX_LANES * MAX_LANES;
+        let windows = columns.output.min(widest.checked_sub(overlap).filter(|&n| n > 0)?);
+        let pitch = (windows + overlap).next_multiple_of(MAX_LANES);
+        let below = (COPY / (pitch * phases) - height) / rows.stride + 1;
+        let elements = Aligned([0.0; COPY + 2 * MAX_LANES]);
+        Some(Copied { rows, columns, windows, below, phases, pitch, elements })
+    }
+
+    /// Rows `oy` of the outputs of a plane, no more than there is room for.
+    #[inline(always)]
+    fn pool<S: Simd>(
+        &mut self,
+        simd: S,
+        plane: &[f32],
+        oy: Range<usize>,
+        y: &mut [f32],
+        positions: &mut [u32],
+    ) {
+        let (rows, columns) = (self.rows, self.columns);
+        let all = rows.covered(oy.start).start..rows.covered(oy.end - 1).end;
+        let width = columns.output;
+        for first in (0..width).step_by(self.windows) {
+            let n = self.windows.min(width - first);
+            for (i, row) in all.clone().enumerate() {
+                self.copy(simd, i, &plane[row * columns.input..], first, n);
+            }
+            let nan = self.any_nan(simd, all.len());
+            let outputs = y.chunks_exact_mut(width).zip(positions.chunks_exact_mut(width));
+            for (oy, (y, positions)) in oy.clone().zip(outputs) {
+                let covered = rows.covered(oy);
+                let (y, positions) = (&mut y[first..][..n], &mut positions[first..][..n]);
+                let from = covered.start - all.start..covered.end - all.start;
+                // The same loop several times: what is known of the window vanishes from the inner one.
+                match (columns.stride, columns.kernel, nan) {
+                    (2, 2, false) => self.search::<S, false>(simd, from, 2, 2, y, positions),
+                    (2, 3, false) => self.search::<S, false>(simd, from, 3, 2, y, positions),
+                    (1, 3, false) => self.search::<S, false>(simd, from, 3, 1, y, positions),
+                    (stride, kernel, false) => {
+                        self.search::<S, false>(simd, from, kernel, stride, y, positions)
+                    }
+                    (stride, kernel, true) => {
+                        self.search::<S, true>(simd, from, kernel, stride, y, positions)
+                    }
+                }
+                place(columns, covered.start, first, y, positions);
+            }
+        }
+    }
+
+    /// The columns of `row` under `n` windows from output `first` on, as copied row `i`.
+    #[inline(always)]
+    fn copy<S: Simd>(&mut self, simd: S, i: usize, row: &[f32], first: usize, n: usize) {
+        let Dimension { kernel, stride, padding, input, .. } = self.columns;
+        let len = n + (kernel - 1) / stride;
+        let start = first * stride;
+        let to = &mut self.elements.0[i * self.phases * self.pitch..][..self.phases * self.pitch];
+        // Of each phase: the part that lies within the input.
+        let within = |phase: usize| {
+            let before = padding.saturating_sub(start + phase).div_ceil(stride).min(len);
+            let end = (input + padding).saturating_sub(start + phase).div_ceil(stride).min(len);
+            before..end.max(before)
+        };
+        for (phase, to) in to.chunks_exact_mut(self.pitch).enumerate() {
+            let within = within(phase);
+            to[..within.start].fill(f32::NEG_INFINITY);
+            to[within.end..len].fill(f32::NEG_INFINITY);
+            if !within.is_empty() && (stride != 2 || self.phases != 2) {
+                let from = &row[(start + phase + within.start * stride).saturating_sub(padding)..];
+                let to = &mut to[within];
+                if stride == 1 {
+                    copy_vectors(simd, from, to);
+                } else {
+                    to.iter_mut().zip(from.iter().step_by(stride)).for_each(|(to, from)| *to = *from);
+                }
+            }
+        }
+        if stride == 2 && self.phases == 2 {
+            let (even, odd) = to.split_at_mut(self.pitch);
+            let (even, odd) = (&mut even[within(0)], &mut odd[within(1)]);
+            let from = &row[start.saturating_sub(padding)..];
+            // In the padding, the first element of the input may be that of either phase.
+            if start < padding && (padding - start) % 2 == 1 {
+                split_vectors(simd, from, odd, even);
+            } else {
+                split_vectors(simd, from, even, odd);
+            }
+        }
+    }
+
+    /// Whether there is a NaN in the first `rows` copied rows, or what is left of others between them.
+    #[inline(always)]
+    fn any_nan<S: Simd>(&self, simd: S, rows: usize) -> bool {
+        let (one, mut any) = (simd.splat(1.0), simd.splat(0.0));
+        for part in self.elements.0[..rows * self.phases * self.pitch].chunks_exact(S::LANES) {
+            // SAFETY: the part has LANES elements.
+            let v = unsafe { simd.load(part.as_ptr()) };
+            any = simd.select(simd.is_nan(v), one, any);
+        }
+        simd.reduce_max(any) > 0.0
+    }
+
+    /// The largest elements of the windows over the copied `rows`, and their offsets, in the plane, from the first row and
+    /// the corner of the window.
+    #[inline(always)]
+    fn search<S: Simd, const NAN: bool>(
+        &self,
+        simd: S,
+        rows: Range<usize>,
+        kernel: usize,
+        stride: usize,
+        y: &mut [f32],
+        positions: &mut [u32],
+    ) {
+        let phases = kernel.min(stride);
+        let pitch = self.pitch;
+        let width = self.columns.input;
+        let copied = &self.elements.0[rows.start * phases * pitch..];
+        assert!(y.len() <= positions.len());
+        assert!(rows.len() * phases * pitch + MAX_LANES <= copied.len());
+        assert!(y.len() + (kernel - 1) / stride <= pitch);
+        for i in (0..y.len()).step_by(S::LANES) {
+            let mut best = simd.splat(f32::NEG_INFINITY);
+            let mut at = simd.splat(0.0);
+            for row in 0..rows.len() {
+                let (mut phase, mut next) = (0, 0);
+                for k in 0..kernel {
+                    // SAFETY: element `next` of a window is at most (kernel - 1) / stride; so by the assertions i + next
+                    // lies in the phase, this in one of the rows, and they end MAX_LANES before `copied` does.
+                    let v =
+                        unsafe { simd.load(copied.as_ptr().add((row * phases + phase) * pitch + i + next)) };
+                    let larger = simd.gt(v, best);
+                    let takes = if NAN { simd.or(larger, simd.is_nan(v)) } else { larger };
+                    best = simd.select(takes, v, best);
+                    at = simd.select(takes, simd.splat(f32::from_bits((row * width + k) as u32)), at);
+                    phase += 1;
+                    if phase == phases {
+                        (phase, next) = (0, next + 1);
+                    }
+                }
+            }
+            let n = y.len() - i;
+            // SAFETY: both hold n elements from i on; a position is as large as an f32.
+            unsafe {
+                simd.store_up_to(y.as_mut_ptr().add(i), n, best);
+                simd.store_up_to(positions.as_mut_ptr().add(i).cast(), n, at);
+            }
+        }
+    }
+}
+
+/// The first elements of `from`.
+#[inline(always)]
+fn copy_vectors<S: Simd>(simd: S, from: &[f32], to: &mut [f32]) {
+    let from = &from[..to.len()];
+    for i in (0..to.len()).step_by(S::LANES) {
+        let n = to.len() - i;
+        // SAFETY: both hold n elements from i on.
+        unsafe { simd.store_up_to(to.as_mut_ptr().add(i), n, simd.load_up_to(from.as_ptr().add(i), n)) };
+    }
+}
+
+/// The even elements of `from` to one slice, the odd ones to the other; as many as those hold.
+#[inline(always)]
+fn split_vectors<S: Simd>(simd: S, from: &[f32], even: &mut [f32], odd: &mut [f32]) {
+    assert!(even.len() <= from.len().div_ceil(2) && odd.len() <= from.len() / 2);
+    for i in (0..even.len().max(odd.len())).step_by(S::LANES) {
+        let n = from.len() - 2 * i;
+        // SAFETY: by the assertion 2 i < from.len(), and only n elements are read from there; each slice is written within
+        // its length.
+        unsafe {
+            let first = simd.load_up_to(from.as_ptr().add(2 * i), n);
+            let second = if n > S::LANES {
+                simd.load_up_to(from.as_ptr().add(2 * i + S::LANES), n - S::LANES)
+            } else {
+                simd.splat(0.0)
+            };
+            let (e, o) = simd.deinterleave(first, second);
+            for (to, v) in [(&mut *even, e), (&mut *odd, o)] {
+                if i < to.len() {
+                    simd.store_up_to(to.as_mut_ptr().add(i), to.len() - i, v);
+                }
+            }
+        }
+    }
+}
+
+/// Offsets from the corners of the windows become positions in the plane, for the row of windows from output `first` on
+/// whose first row is `top`.
+#[inline(always)]
+fn place(columns: Dimension, top: usize, first: usize, y: &[f32], positions: &mut [u32]) {
+    // Below 2^32 in the end; before, modulo 2^32.
+    let mut corner = (top * columns.input + first * columns.stride).wrapping_sub(columns.padding) as u32;
+    for position in &mut *positions {
+        *position = position.wrapping_add(corner);
+        corner = corner.wrapping_add(columns.stride as u32);
+    }
+    // Where there is nothing but minus infinities none has taken a place: then it is the first one's.
+    let nothing = |largest: f32| largest == f32::NEG_INFINITY;
+    if y.iter().fold(false, |any, &largest| any | nothing(largest)) {
+        for (o, (position, &largest)) in positions.iter_mut().zip(y).enumerate() {
+            if nothing(largest) {
+                *position = (top * columns.input + columns.covered(first + o).start) as u32;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::Isa;
+    use crate::tensor::{Shape4, Tensor};
+
+    /// The definition: the first maximum, or the last NaN.
+    fn positions(x: &Tensor, shape: &PoolShape) -> Vec<u32> {
+        let [rows, columns] = Dimension::both(shape);
+        let mut all = Vec::new();
+        for n in 0..x.shape().n {
+            for c in 0..x.shape().c {
+                for (oy, ox) in (0..rows.output).flat_map(|oy| (0..columns.output).map(move |ox| (oy, ox))) {
+                    let mut best: Option<(f32, usize)> = None;
+                    for row in rows.covered(oy) {
+                        for column in columns.covered(ox) {
+                            let v = x.at(n, c, row, column);
+                            if best.is_none_or(|(b, _)| v > b || v.is_nan()) {
+                                best = Some((v, row * x.shape().w + column));
+                            }
+                        }
+                    }
+                    all.push(best.unwrap().1 as u32);
+                }
+            }
+        }
+        all
+    }
+
+    fn check(x: &Tensor, params: MaxPool2dParams) -> Result<()> {
+        let shape = PoolShape::max(x.shape(), params)?;
+        let expected = positions(x, &shape);
+        for isa in Isa::available() {
+            let cpu = Cpu::with_isa(isa)?;
+            let mut argmax = cpu.empty_argmax(shape)?;
+            Argmax::new(shape, argmax.positions().to_vec())?;
+            let mut y = Tensor::zeros(shape.output())?;
+            cpu.max_pool2d_argmax_into(x.view(), params, y.view_mut(), &mut argmax)?;
+            assert_eq!(argmax.positions(), expected, "{isa} {} {params:?}", x.shape());
+            let plain = cpu.max_pool2d(x, params)?;
+            let same = y.data().iter().zip(plain.data()).all(|(a, b)| a == b || a.is_nan() && b.is_nan());
+            assert!(same, "{isa} {} {params:?}", x.shape());
+            Argmax::new(shape, argmax.positions().to_vec())?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn every_kind_of_window() -> Result<()> {
+        const SPECIAL: [f32; 5] = [f32::NAN, f32::NEG_INFINITY, f32::INFINITY, -0.0, 0.0];
+        for [h, w] in [[1, 1], [5, 7], [16, 16], [3, 41], [40, 9]] {
+            // Few values, so that there are many ties; and some planes of nothing but minus infinity.
+            let x = Tensor::from_fn(Shape4::new(2, 3, h, w), |[n, c, h, w]| {
+                let i = (n * 7 + c * 5 + h * 13 + w * 29) % 31;
+                if c == 2 { f32::NEG_INFINITY } else { *SPECIAL.get(i + 3 * n).unwrap_or(&((i % 4) as f32)) }
+            })?;
+            for kernel in [[1, 1], [2, 2], [3, 3], [1, 4], [5, 2], [7, 7]] {
+                for stride in 1..=3 {
+                    for padding in [[0, 0], kernel.map(|k: usize| k / 2)] {
+                        for ceil_mode in [false, true] {
+                            let stride = [stride, stride.min(kernel[1] + 1)];
+                            let params = MaxPool2dParams { kernel, stride, padding, ceil_mode };
+                            if PoolShape::max(x.shape(), params).is_ok() {
+                                check(&x, params)?;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn rows_and_windows_about_as_large_as_the_copy() -> Result<()> {
+        for stride in [1, 2] {
+            for (h, w, kernel, padding) in [
+                (3, 2 * COPY, [2, 3], [1, 1]),
+                (2, COPY - 1, [1, 2], [0, 0]),
+                (70, 70, [63, 65], [30, 30]),
+                (70, 70, [64, 64], [32, 32]),
+                (2, COPY + 40, [1, COPY], [0, 9]),
+                (2, COPY + 40, [1, COPY + 1], [0, 9]),
+            ] {
+                let x = Tensor::from_fn(Shape4::new(1, 1, h, w), |[_, _, h, w]| {
+                    ((h * 31 + w * 17) % 101) as f32
+                })?;
+                let params = MaxPool2dParams { kernel, stride: [stride; 2], padding, ceil_mode: true };
+                check(&x, params)?;
+            }
+        }
+        let huge = crate::shape::window::MAX_EXTENT - 1;
+        check(&Tensor::zeros(Shape4::new(1, 1, 1, 1))?, MaxPool2dParams::new(huge).padding(huge / 2))
+    }
+
+    #[test]
+    fn what_is_no_argmax_is_refused() -> Result<()> {
+        let shape = PoolShape::max(Shape4::new(1, 1, 4, 4), MaxPool2dParams::new(2))?;
+        assert!(Argmax::new(shape, vec![0, 2, 8, 10]).is_ok());
+        let cases = [
+            vec![0, 2, 8],
+            vec![0, 4, 8, 10],
+            vec![0, 2, 8, 16],
+            vec![u32::MAX, 2, 8, 10],
+            vec![2, 2, 8, 10],
+        ];
+        for positions in cases {
+            let refused = Argmax::new(shape, positions);
+            assert!(matches!(refused, Err(Error::Invalid { op: "argmax", .. })), "{refused:?}");
+        }
+        let cpu = Cpu::new()?;
+        let x = Tensor::zeros(Shape4::new(1, 1, 4, 4))?;
+        let mut y = Tensor::zeros(Shape4::new(1, 1, 2, 2))?;
+        let padded = MaxPool2dParams { kernel: [3, 3], stride: [2, 2], padding: [1, 1], ceil_mode: false };
+        let refused =
+            cpu.max_pool2d_argmax_into(x.view(), padded, y.view_mut(), &mut cpu.empty_argmax(shape)?);
+        assert!(matches!(refused, Err(Error::Invalid { op: "max_pool2d_argmax", arg: "argmax", .. })));
+        if usize::BITS > 32 {
+            let wide = PoolShape::max(Shape4::new(0, 1, 1 << 16, 1 << 16), MaxPool2dParams::new(2))?;
+            assert!(matches!(cpu.empty_argmax(wide), Err(Error::Invalid { .. })));
+        }
+        Ok(())
+    }
+}
