@@ -131,7 +131,7 @@ proptest! {
         let input = case.problem.inputs()[0].shape;
         for (device, gx) in on_all(&case.problem, &inputs, 1.0, Update::Write, &garbage_of(input)) {
             for at in (0..gx.data().len()).step_by(gx.data().len() / 8 + 1) {
-                let mut moved = |by: f32| {
+                let moved = |by: f32| {
                     let mut inputs = inputs.clone();
                     inputs.tensors[0].data_mut()[at] += by;
                     oracle::targets(&case.problem, &inputs, Numbers::Real)[0].value[0]

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tilewise_bench::case::{Case, Problem};
 use tilewise_bench::check::{self, laws};
 use tilewise_bench::gpu;
-use tilewise_kernels::{Adam, Backend, DeviceTensor, Result, Sgd, Shape4, Tensor, Training};
+use tilewise_kernels::{Adam, DeviceTensor, Result, Sgd, Shape4, Tensor, Training};
 
 use crate::strategies::{cases, config, extents, hold};
 

@@ -74,7 +74,12 @@ fn garbage_does_not(
 ) -> Result<(), Broken> {
     let solve = |inputs| device.solve(&case.problem, inputs, algo).map_err(|e| e.to_string());
     let mut garbage = inputs.clone();
-    garbage.tensors.iter_mut().for_each(|t| t.data_mut().fill(f32::NAN));
+    for (tensor, operand) in garbage.tensors.iter_mut().zip(case.problem.inputs()) {
+        // The weights of classes and channels of a loss stay with the host, which refuses NaN.
+        if !operand.name.ends_with("weight") {
+            tensor.data_mut().fill(f32::NAN);
+        }
+    }
     let first = solve(inputs)?;
     solve(&garbage)?;
     let again = solve(inputs)?;

@@ -43,10 +43,10 @@ impl Gpu {
         let Sgd { lr, momentum, weight_decay, nesterov } = *sgd;
         let [lr, momentum, weight_decay] = [lr, momentum, weight_decay].map(f32::to_bits);
         match velocity {
-            None => self.step("sgd", SGD, g, [p.0], &[lr, weight_decay]),
+            None => self.step("sgd", SGD, [g, p.0], &[lr, weight_decay]),
             Some(v) => {
                 let factors = [lr, weight_decay, momentum, nesterov.into()];
-                self.step("sgd", MOMENTUM, g, [p.0, v.0], &factors)
+                self.step("sgd", MOMENTUM, [g, p.0, v.0], &factors)
             }
         }
     }
@@ -63,30 +63,24 @@ impl Gpu {
         adam.check(step, p.shape(), [g.shape(), m.shape(), v.shape()])?;
         let AdamFactors { beta1, rest1, beta2, rest2, step, root, eps, decay, shrink } = adam.factors(step);
         let factors = [beta1, rest1, beta2, rest2, step, root, eps, decay, shrink].map(f32::to_bits);
-        self.step("adam", ADAM, g, [p.0, m.0, v.0], &factors)
+        self.step("adam", ADAM, [g, p.0, m.0, v.0], &factors)
     }
 
-    /// A kernel of one element an invocation, which reads the gradient and changes the others.
+    /// A kernel of one element an invocation, which reads the first of the views and changes the others.
     fn step<const N: usize>(
         &self,
         op: &'static str,
         shader: Shader,
-        g: GpuView<'_>,
-        changed: [GpuView<'_>; N],
+        views: [GpuView<'_>; N],
         factors: &[u32],
     ) -> Result<()> {
-        let all: Vec<GpuView<'_>> = [g].into_iter().chain(changed).collect();
-        let all = match all.iter().map(|view| view.joined()).collect::<Option<Vec<_>>>() {
-            Some(joined) => joined,
-            None => all,
-        };
-        let all: Vec<GpuView<'_>> = all.into_iter().flat_map(|view| elementwise([view])).collect();
-        for part in by_channel(self, op, &all)? {
-            let slices: Vec<_> = all.iter().map(|view| view.part(self, &part)).collect();
+        let views = elementwise(views);
+        for part in by_channel(self, op, &views)? {
+            let slices = views.map(|view| view.part(self, &part));
             let image = part.channels.len();
             let count = part.images.len() * image;
             let mut params = words(op, [image, count])?.to_vec();
-            for (slice, view) in slices.iter().zip(&all) {
+            for (slice, view) in slices.iter().zip(&views) {
                 params.extend(words(op, [slice.first, view.batch_stride])?);
             }
             params.extend(factors);
