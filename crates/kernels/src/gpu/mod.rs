@@ -30,6 +30,7 @@ mod conv_transpose2d;
 mod correlation;
 mod linear;
 mod loss;
+mod optimiser;
 mod pad;
 mod pool;
 mod pool_backward;
@@ -65,6 +66,7 @@ pub fn shaders() -> Vec<(String, String)> {
         .chain(batch_norm_backward::kernels())
         .chain(conv2d::kernels())
         .chain(loss::kernels())
+        .chain(optimiser::kernels())
         .chain(pad::kernels())
         .chain(pool::kernels())
         .chain(pool_backward::kernels())

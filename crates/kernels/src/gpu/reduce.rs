@@ -38,4 +38,9 @@ impl Partials {
     pub fn slice(&self, gpu: &Gpu) -> Slice<'_> {
         Slice::new(gpu, &self.buffer, 0, self.len)
     }
+
+    /// Entry `i`, of one word.
+    pub fn entry(&self, gpu: &Gpu, i: usize) -> Slice<'_> {
+        Slice::new(gpu, &self.buffer, i, 1)
+    }
 }

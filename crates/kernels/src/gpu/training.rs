@@ -334,7 +334,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("cross_entropy_backward_into")
+        self.cross_entropy_backward_into(x, labels, params, gy, gx, update)
     }
 
     fn bce_with_logits_backward_into(
@@ -346,7 +346,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("bce_with_logits_backward_into")
+        self.bce_with_logits_backward_into(x, target, pos_weight, gy, gx, update)
     }
 
     fn mse_backward_into(
@@ -357,7 +357,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("mse_backward_into")
+        self.mse_backward_into(x, target, gy, gx, update)
     }
 
     fn l1_backward_into(
@@ -368,7 +368,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("l1_backward_into")
+        self.l1_backward_into(x, target, gy, gx, update)
     }
 
     fn dice_backward_into(
@@ -380,7 +380,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("dice_backward_into")
+        self.dice_backward_into(x, target, smooth, gy, gx, update)
     }
 
     fn sgd_step(
@@ -390,7 +390,7 @@ impl Training for Gpu {
         g: GpuView<'_>,
         velocity: Option<GpuViewMut<'_>>,
     ) -> Result<()> {
-        pending("sgd_step")
+        self.sgd_step(sgd, p, g, velocity)
     }
 
     fn adam_step(
@@ -402,11 +402,11 @@ impl Training for Gpu {
         m: GpuViewMut<'_>,
         v: GpuViewMut<'_>,
     ) -> Result<()> {
-        pending("adam_step")
+        self.adam_step(adam, step, p, g, m, v)
     }
 
     fn clip_norm_into(&self, g: GpuViewMut<'_>, max_norm: f32, norm: GpuViewMut<'_>) -> Result<()> {
-        pending("clip_norm_into")
+        self.clip_norm_into(g, max_norm, norm)
     }
 }
 

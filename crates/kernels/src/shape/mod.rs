@@ -11,7 +11,7 @@ mod conv_transpose2d;
 pub(crate) mod correlation;
 mod linear;
 pub(crate) mod loss;
-mod optimiser;
+pub(crate) mod optimiser;
 mod pad;
 mod pool;
 mod softmax;
