@@ -4,6 +4,9 @@
 
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut};
+use super::conv_transpose2d_backward::{GpuConvTranspose2dBackwardInput, GpuConvTranspose2dBackwardWeights};
+use super::conv2d_backward::{GpuConv2dBackwardInput, GpuConv2dBackwardWeights};
+use super::linear::{GpuLinearBackwardInput, GpuLinearBackwardWeights};
 use crate::backend::{Affine, Tracked};
 use crate::error::{Error, Result};
 use crate::shape::{
@@ -13,12 +16,12 @@ use crate::shape::{
 use crate::training::{BatchNormGradients, Moments, Training};
 
 impl Training for Gpu {
-    type Conv2dBackwardInput = ();
-    type Conv2dBackwardWeights = ();
-    type ConvTranspose2dBackwardInput = ();
-    type ConvTranspose2dBackwardWeights = ();
-    type LinearBackwardInput = ();
-    type LinearBackwardWeights = ();
+    type Conv2dBackwardInput = GpuConv2dBackwardInput;
+    type Conv2dBackwardWeights = GpuConv2dBackwardWeights;
+    type ConvTranspose2dBackwardInput = GpuConvTranspose2dBackwardInput;
+    type ConvTranspose2dBackwardWeights = GpuConvTranspose2dBackwardWeights;
+    type LinearBackwardInput = GpuLinearBackwardInput;
+    type LinearBackwardWeights = GpuLinearBackwardWeights;
     type Argmax = ();
 
     fn conv2d_set_weights(
@@ -27,7 +30,7 @@ impl Training for Gpu {
         weights: GpuView<'_>,
         bias: Option<GpuView<'_>>,
     ) -> Result<()> {
-        pending("conv2d_set_weights")
+        self.conv2d_set_weights(plan, weights, bias)
     }
 
     fn plan_conv2d_backward_input(
@@ -35,7 +38,7 @@ impl Training for Gpu {
         shape: Conv2dShape,
         weights: &[f32],
     ) -> Result<Self::Conv2dBackwardInput> {
-        pending("plan_conv2d_backward_input")
+        self.plan_conv2d_backward_input(shape, weights)
     }
 
     fn conv2d_backward_input_set_weights(
@@ -43,7 +46,7 @@ impl Training for Gpu {
         plan: &mut Self::Conv2dBackwardInput,
         weights: GpuView<'_>,
     ) -> Result<()> {
-        pending("conv2d_backward_input_set_weights")
+        self.conv2d_backward_input_set_weights(plan, weights)
     }
 
     fn conv2d_backward_input_into(
@@ -53,11 +56,11 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("conv2d_backward_input_into")
+        self.conv2d_backward_input_into(plan, gy, gx, update)
     }
 
     fn plan_conv2d_backward_weights(&self, shape: Conv2dShape) -> Result<Self::Conv2dBackwardWeights> {
-        pending("plan_conv2d_backward_weights")
+        self.plan_conv2d_backward_weights(shape)
     }
 
     fn conv2d_backward_weights_into(
@@ -68,7 +71,7 @@ impl Training for Gpu {
         gw: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("conv2d_backward_weights_into")
+        self.conv2d_backward_weights_into(plan, x, gy, gw, update)
     }
 
     fn conv_transpose2d_set_weights(
@@ -77,7 +80,7 @@ impl Training for Gpu {
         weights: GpuView<'_>,
         bias: Option<GpuView<'_>>,
     ) -> Result<()> {
-        pending("conv_transpose2d_set_weights")
+        self.conv_transpose2d_set_weights(plan, weights, bias)
     }
 
     fn plan_conv_transpose2d_backward_input(
@@ -85,7 +88,7 @@ impl Training for Gpu {
         shape: ConvTranspose2dShape,
         weights: &[f32],
     ) -> Result<Self::ConvTranspose2dBackwardInput> {
-        pending("plan_conv_transpose2d_backward_input")
+        self.plan_conv_transpose2d_backward_input(shape, weights)
     }
 
     fn conv_transpose2d_backward_input_set_weights(
@@ -93,7 +96,7 @@ impl Training for Gpu {
         plan: &mut Self::ConvTranspose2dBackwardInput,
         weights: GpuView<'_>,
     ) -> Result<()> {
-        pending("conv_transpose2d_backward_input_set_weights")
+        self.conv_transpose2d_backward_input_set_weights(plan, weights)
     }
 
     fn conv_transpose2d_backward_input_into(
@@ -103,14 +106,14 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("conv_transpose2d_backward_input_into")
+        self.conv_transpose2d_backward_input_into(plan, gy, gx, update)
     }
 
     fn plan_conv_transpose2d_backward_weights(
         &self,
         shape: ConvTranspose2dShape,
     ) -> Result<Self::ConvTranspose2dBackwardWeights> {
-        pending("plan_conv_transpose2d_backward_weights")
+        self.plan_conv_transpose2d_backward_weights(shape)
     }
 
     fn conv_transpose2d_backward_weights_into(
@@ -121,7 +124,7 @@ impl Training for Gpu {
         gw: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("conv_transpose2d_backward_weights_into")
+        self.conv_transpose2d_backward_weights_into(plan, x, gy, gw, update)
     }
 
     fn linear_set_weights(
@@ -130,7 +133,7 @@ impl Training for Gpu {
         weights: GpuView<'_>,
         bias: Option<GpuView<'_>>,
     ) -> Result<()> {
-        pending("linear_set_weights")
+        self.linear_set_weights(plan, weights, bias)
     }
 
     fn plan_linear_backward_input(
@@ -138,7 +141,7 @@ impl Training for Gpu {
         shape: LinearShape,
         weights: &[f32],
     ) -> Result<Self::LinearBackwardInput> {
-        pending("plan_linear_backward_input")
+        self.plan_linear_backward_input(shape, weights)
     }
 
     fn linear_backward_input_set_weights(
@@ -146,7 +149,7 @@ impl Training for Gpu {
         plan: &mut Self::LinearBackwardInput,
         weights: GpuView<'_>,
     ) -> Result<()> {
-        pending("linear_backward_input_set_weights")
+        self.linear_backward_input_set_weights(plan, weights)
     }
 
     fn linear_backward_input_into(
@@ -156,11 +159,11 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("linear_backward_input_into")
+        self.linear_backward_input_into(plan, gy, gx, update)
     }
 
     fn plan_linear_backward_weights(&self, shape: LinearShape) -> Result<Self::LinearBackwardWeights> {
-        pending("plan_linear_backward_weights")
+        self.plan_linear_backward_weights(shape)
     }
 
     fn linear_backward_weights_into(
@@ -171,7 +174,7 @@ impl Training for Gpu {
         gw: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("linear_backward_weights_into")
+        self.linear_backward_weights_into(plan, x, gy, gw, update)
     }
 
     fn bias_backward_into(&self, gy: GpuView<'_>, gb: GpuViewMut<'_>, update: Update) -> Result<()> {
