@@ -23,6 +23,7 @@ mod wgsl;
 mod activation;
 mod add;
 mod batch_norm;
+mod bias;
 mod concat;
 mod conv2d;
 mod conv_transpose2d;
@@ -30,10 +31,12 @@ mod correlation;
 mod linear;
 mod loss;
 mod pad;
+mod pointwise;
 mod pool;
 mod reduce;
 mod softmax;
 mod training;
+mod update;
 mod upsample;
 
 use std::fmt;
@@ -46,6 +49,7 @@ pub use context::{AdapterInfo, AdapterKind, GpuOptions, adapters};
 pub use conv_transpose2d::GpuConvTranspose2d;
 pub use conv2d::GpuConv2d;
 pub use linear::GpuLinear;
+pub use pool::GpuArgmax;
 
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -59,6 +63,7 @@ pub fn shaders() -> Vec<(String, String)> {
     let kernels = activation::kernels()
         .chain(add::kernels())
         .chain(batch_norm::kernels())
+        .chain(bias::kernels())
         .chain(conv2d::kernels())
         .chain(loss::kernels())
         .chain(pad::kernels())
