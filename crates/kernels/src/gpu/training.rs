@@ -5,7 +5,7 @@ use super::buffer::{GpuView, GpuViewMut};
 use super::conv_transpose2d_backward::{GpuConvTranspose2dBackwardInput, GpuConvTranspose2dBackwardWeights};
 use super::conv2d_backward::{GpuConv2dBackwardInput, GpuConv2dBackwardWeights};
 use super::linear::{GpuLinearBackwardInput, GpuLinearBackwardWeights};
-use super::pool_backward::GpuArgmax;
+use super::pool::GpuArgmax;
 use crate::backend::{Affine, Tracked};
 use crate::error::Result;
 use crate::shape::{

@@ -5,7 +5,7 @@
 mod activation;
 mod algo;
 pub(crate) mod batch_norm;
-mod concat;
+pub(crate) mod concat;
 mod conv2d;
 mod conv_transpose2d;
 pub(crate) mod correlation;

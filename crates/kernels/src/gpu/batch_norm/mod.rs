@@ -9,13 +9,16 @@
 //!    mean of all are those around the means of the strips, and those of these means (T. F. Chan, G. H. Golub and
 //!    R. J. LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
 //!
-//! So nothing cancels, however large the mean, which is kept as a number near it and the small rest.
+//! So nothing cancels, however large the mean, which is kept as a number near it and the small rest. The gradients are in
+//! [`backward`].
+
+mod backward;
 
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut, words};
 use super::parts::{Part, by_channel};
-use super::recorder::{Dispatch, Slice, WORKGROUP};
-use super::reduce::{LANES, Partials, STRIP, lanes};
+use super::recorder::{Dispatch, WORKGROUP};
+use super::reduce::{LANES, Partials, STRIP, Strips, halves, lanes};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::{Affine, Tracked, expect_shape};
 use crate::error::Result;
@@ -27,13 +30,10 @@ const GIVEN: Shader = shader!("batch_norm_given", 4, 1, "batch_norm_scale", "ind
 const MOMENTS: Shader = shader!("batch_norm_moments", 1, 1, "index", "reduce", "math");
 const TRAIN: Shader = shader!("batch_norm_train", 3, 2, "batch_norm_scale", "index", "reduce", "math");
 const TRACK: Shader = shader!("batch_norm_track", 1, 2, "index");
-const KEEP: Shader = shader!("batch_norm_keep", 1, 2, "index", "math");
+const KEEP: Shader = shader!("batch_norm_keep", 1, 2, "index");
 
-/// Words of the moments of a strip and of the scale of a channel.
+/// Words of what is known of a strip or of a channel.
 const VEC4: usize = 4;
-
-/// Words of the statistics of a channel.
-const VEC2: usize = 2;
 
 fn reducing(shader: Shader, lanes: u32) -> Kernel {
     Kernel::new(shader, [("LANES", lanes)])
@@ -43,7 +43,7 @@ fn reducing(shader: Shader, lanes: u32) -> Kernel {
 pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
     let reducing = |shader| LANES.into_iter().map(move |lanes| reducing(shader, lanes));
     let others = [APPLY, GIVEN, TRACK, KEEP].into_iter().map(|shader| Kernel::new(shader, []));
-    others.chain(reducing(MOMENTS)).chain(reducing(TRAIN))
+    others.chain(reducing(MOMENTS)).chain(reducing(TRAIN)).chain(backward::kernels())
 }
 
 impl Gpu {
@@ -83,7 +83,7 @@ impl Gpu {
             });
         }
         let scales = Partials::new(self, OP, c, VEC4)?;
-        let given = [norm.gamma, norm.beta, mean, var].map(|view| self.per_channel(view));
+        let given = [norm.gamma, norm.beta, mean, var].map(|view| view.image(self));
         let [gamma, beta, mean, var] = given.map(|slice| slice.first);
         let [channels, gamma, beta, mean, var] = words(OP, [c, gamma, beta, mean, var])?;
         self.dispatch(&Dispatch {
@@ -104,7 +104,7 @@ impl Gpu {
         running: Option<Tracked<GpuViewMut<'_>>>,
         y: GpuViewMut<'_>,
     ) -> Result<()> {
-        self.batch_norm_train_keeping(x, norm, running, None, y)
+        self.batch_norm_of_batch(x, norm, running, None, y)
     }
 
     pub(super) fn batch_norm_moments_into(
@@ -115,18 +115,18 @@ impl Gpu {
         moments: Moments<GpuViewMut<'_>>,
         y: GpuViewMut<'_>,
     ) -> Result<()> {
-        let moments = Moments { mean: moments.mean.0, inv_std: moments.inv_std.0 };
-        expect_per_channel("mean of the batch", moments.mean.shape, x.shape.c)?;
-        expect_per_channel("inverse deviation of the batch", moments.inv_std.shape, x.shape.c)?;
-        self.batch_norm_train_keeping(x, norm, running, Some(moments), y)
+        expect_per_channel("mean of the batch", moments.mean.shape(), x.shape.c)?;
+        expect_per_channel("inverse deviation of the batch", moments.inv_std.shape(), x.shape.c)?;
+        let kept = Moments { mean: moments.mean.0, inv_std: moments.inv_std.0 };
+        self.batch_norm_of_batch(x, norm, running, Some(kept), y)
     }
 
-    fn batch_norm_train_keeping(
+    fn batch_norm_of_batch(
         &self,
         x: GpuView<'_>,
         norm: Affine<GpuView<'_>>,
         running: Option<Tracked<GpuViewMut<'_>>>,
-        moments: Option<Moments<GpuView<'_>>>,
+        kept: Option<Moments<GpuView<'_>>>,
         y: GpuViewMut<'_>,
     ) -> Result<()> {
         let shape = x.shape();
@@ -140,7 +140,7 @@ impl Gpu {
         }
         match training_count(shape)? {
             Some(count) if shape.c > 0 => {
-                self.normalise_by_batch(x, count, norm, running.as_ref(), moments, y.0)
+                self.normalise_by_batch(x, count, norm, running.as_ref(), kept, y.0)
             }
             _ => Ok(()),
         }
@@ -155,11 +155,8 @@ impl Gpu {
         kept: Option<Moments<GpuView<'_>>>,
         y: GpuView<'_>,
     ) -> Result<()> {
-        let (c, plane) = (x.shape.c, x.shape.plane_len());
-        let parts = by_channel(self, OP, &[x])?;
-        let strips_of = |part: &Part| (part.images.len() * plane).div_ceil(STRIP);
-        // Where a part has not all channels, those of the others come from the next ones.
-        let strips: usize = parts.iter().filter(|part| part.channels.end == c).map(strips_of).sum();
+        let c = x.shape.c;
+        let Strips { parts, count: strips } = Strips::new(self, OP, &[x])?;
         if strips * c * VEC4 > self.reach() && c > 1 {
             return halves(c).into_iter().try_for_each(|half| {
                 let of = |view| GpuView::channels(view, half.clone());
@@ -169,29 +166,25 @@ impl Gpu {
                     None => None,
                 };
                 let kept = match kept {
-                    Some(k) => Some(Moments { mean: of(k.mean)?, inv_std: of(k.inv_std)? }),
+                    Some(m) => Some(Moments { mean: of(m.mean)?, inv_std: of(m.inv_std)? }),
                     None => None,
                 };
                 self.normalise_by_batch(of(x)?, count, norm, running.as_ref(), kept, of(y)?)
             });
         }
         let moments = Partials::new(self, OP, strips * c, VEC4)?;
-        let mut strip = 0;
-        for part in &parts {
-            self.moments(x, part, strip * c + part.channels.start, c, &moments)?;
-            if part.channels.end == c {
-                strip += strips_of(part);
-            }
+        for (part, first) in &parts {
+            self.moments(x, part, *first, c, &moments)?;
         }
-        let (scales, statistics) = (Partials::new(self, OP, c, VEC4)?, Partials::new(self, OP, c, VEC2)?);
-        let (gamma, beta) = (self.per_channel(norm.gamma), self.per_channel(norm.beta));
+        let (scales, statistics) = (Partials::new(self, OP, c, VEC4)?, Partials::new(self, OP, c, VEC4)?);
+        let (gamma, beta) = (norm.gamma.image(self), norm.beta.image(self));
         let [channels, strips_word, gamma_first, beta_first] =
             words(OP, [c, strips, gamma.first, beta.first])?;
-        let [elements, one_less] = [count, count - 1].map(|count| (count as f32).to_bits());
+        let [count, one_less] = [count, count - 1].map(|count| (count as f32).to_bits());
         self.dispatch(&Dispatch {
             op: OP,
             kernel: reducing(TRAIN, lanes(strips)),
-            params: &[channels, strips_word, elements, one_less, norm.eps.to_bits(), gamma_first, beta_first],
+            params: &[channels, strips_word, count, one_less, norm.eps.to_bits(), gamma_first, beta_first],
             reads: &[moments.slice(self), gamma, beta],
             writes: &[scales.slice(self), statistics.slice(self)],
             workgroups: c,
@@ -199,8 +192,8 @@ impl Gpu {
         if let Some(running) = running {
             self.track(running, &statistics)?;
         }
-        if let Some(kept) = kept {
-            self.keep(&kept, &statistics, count, norm.eps)?;
+        if let Some(moments) = kept {
+            self.keep(moments, &statistics)?;
         }
         self.apply_scales(x, &scales, y)
     }
@@ -225,8 +218,7 @@ impl Gpu {
     }
 
     fn track(&self, running: &Tracked<GpuView<'_>>, statistics: &Partials) -> Result<()> {
-        let (mean, var, c) =
-            (self.per_channel(running.mean), self.per_channel(running.var), running.mean.shape.c);
+        let (mean, var, c) = (running.mean.image(self), running.var.image(self), running.mean.shape.c);
         let [channels, mean_first, var_first] = words(OP, [c, mean.first, var.first])?;
         let [momentum, rest] =
             [running.momentum, (1.0 - f64::from(running.momentum)) as f32].map(f32::to_bits);
@@ -240,17 +232,13 @@ impl Gpu {
         })
     }
 
-    /// What the gradient will need.
-    fn keep(&self, kept: &Moments<GpuView<'_>>, statistics: &Partials, count: usize, eps: f32) -> Result<()> {
-        let (mean, inv_std) = (self.per_channel(kept.mean), self.per_channel(kept.inv_std));
-        let c = kept.mean.shape.c;
-        let [channels, mean_first, inv_std_first] = words(OP, [c, mean.first, inv_std.first])?;
-        // From the unbiased variance to the biased one.
-        let bias = ((count - 1) as f64 / count as f64) as f32;
+    fn keep(&self, moments: Moments<GpuView<'_>>, statistics: &Partials) -> Result<()> {
+        let (mean, inv_std, c) =
+            (moments.mean.image(self), moments.inv_std.image(self), moments.mean.shape.c);
         self.dispatch(&Dispatch {
             op: OP,
             kernel: Kernel::new(KEEP, []),
-            params: &[channels, bias.to_bits(), eps.to_bits(), mean_first, inv_std_first],
+            params: &words(OP, [c, mean.first, inv_std.first])?,
             reads: &[statistics.slice(self)],
             writes: &[mean, inv_std],
             workgroups: c.div_ceil(WORKGROUP),
@@ -284,22 +272,12 @@ impl Gpu {
         }
         Ok(())
     }
-
-    /// The values of a tensor of one per channel.
-    pub(super) fn per_channel<'a>(&self, view: GpuView<'a>) -> Slice<'a> {
-        view.part(self, &Part { images: 0..1, channels: 0..view.shape.c })
-    }
 }
 
 fn check_affine(norm: &Affine<GpuView<'_>>, channels: usize) -> Result<()> {
     expect_per_channel("gamma", norm.gamma.shape(), channels)?;
     expect_per_channel("beta", norm.beta.shape(), channels)?;
     check_eps(norm.eps)
-}
-
-/// The channels below the middle, and those from there on.
-pub(super) fn halves(channels: usize) -> [std::ops::Range<usize>; 2] {
-    [0..channels / 2, channels / 2..channels]
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-// The sum of each strip of a channel, one strip a workgroup. A strip is a run of elements of one channel, counted through the
+// The sum of each strip of a channel; one strip a workgroup. A strip is a run of elements of one channel, counted through the
 // planes of all images.
 
 struct Params {
@@ -13,13 +13,13 @@ struct Params {
     strip: u32,
     // Sums in front of the first.
     sums_first: u32,
-    x_first: u32,
-    x_stride: u32,
+    gy_first: u32,
+    gy_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read_write> strips: array<f32>;
+@group(0) @binding(1) var<storage, read> gy: array<f32>;
+@group(0) @binding(2) var<storage, read_write> strip_sums: array<f32>;
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -36,10 +36,10 @@ fn main(
     let end = min(start + p.strip, p.elements);
     var sum = 0.0;
     for (var k = start + lane; k < end; k += LANES) {
-        sum += x[p.x_first + k / p.plane * p.x_stride + c * p.plane + k % p.plane];
+        sum += gy[p.gy_first + k / p.plane * p.gy_stride + c * p.plane + k % p.plane];
     }
-    let whole = sum_of_group(lane, sum);
+    sum = sum_of_group(lane, sum);
     if lane == 0u {
-        strips[p.sums_first + i / p.channels * p.pitch + c] = whole;
+        strip_sums[p.sums_first + i / p.channels * p.pitch + c] = sum;
     }
 }
