@@ -60,3 +60,13 @@ pub(crate) fn check_new_weights(
         _ => Ok(()),
     }
 }
+
+/// Refuses operands that no memory holds, before tables as long as their extents are made.
+pub(crate) fn check_memory(op: &'static str, operands: [Shape4; 3]) -> Result<()> {
+    for shape in operands {
+        let len = shape.checked_len(op, "operand")?;
+        let refused = |_| Error::OutOfMemory { op, bytes: len.saturating_mul(size_of::<f32>()) };
+        Vec::<f32>::new().try_reserve_exact(len).map_err(refused)?;
+    }
+    Ok(())
+}
