@@ -16,6 +16,8 @@ struct Params {
     x_stride: u32,
     y_first: u32,
     y_stride: u32,
+    // Whether what is there is added to.
+    accumulate: u32,
     value: f32,
 }
 
@@ -39,5 +41,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     if row < p.in_h && column < p.in_w {
         value = x[p.x_first + n * p.x_stride + at / plane * (p.in_h * p.in_w) + row * p.in_w + column];
     }
-    y[p.y_first + n * p.y_stride + at] = value;
+    let y_at = p.y_first + n * p.y_stride + at;
+    if p.accumulate == 1u {
+        value = y[y_at] + value;
+    }
+    y[y_at] = value;
 }

@@ -26,17 +26,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 
-// The rows or columns of the input from .x to .y that a window covers, which begins at `begin` of the padded input.
-fn covered(begin: u32, kernel: u32, padding: u32, input: u32) -> vec2<u32> {
-    return vec2<u32>(max(begin, padding) - padding, min(max(begin + kernel, padding) - padding, input));
-}
-
-// How many of them count in the divisor.
-fn counted(covered: vec2<u32>, begin: u32, kernel: u32, padding: u32, input: u32) -> f32 {
-    let padded = min(kernel, input + 2u * padding - begin);
-    return f32(select(covered.y - covered.x, padded, p.padding_counts == 1u));
-}
-
 fn largest(start: u32, rows: vec2<u32>, columns: vec2<u32>) -> f32 {
     var key = 0u;
     for (var h = rows.x; h < rows.y; h++) {
@@ -74,8 +63,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     let start = p.x_first + n * p.x_stride + at / p.plane * (p.height * p.width);
     var result = 0.0;
     if MEAN == 1u {
-        let divisor = counted(rows, top, p.kernel_height, p.padding_height, p.height)
-            * counted(columns, left, p.kernel_width, p.padding_width, p.width);
+        let divisor = counted(rows, top, p.kernel_height, p.padding_height, p.height, p.padding_counts)
+            * counted(columns, left, p.kernel_width, p.padding_width, p.width, p.padding_counts);
         result = quotient(sum(start, rows, columns), divisor);
     } else {
         result = largest(start, rows, columns);

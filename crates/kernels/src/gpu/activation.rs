@@ -7,9 +7,10 @@ use super::recorder::{Dispatch, WORKGROUP};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::expect_shape;
 use crate::error::Result;
-use crate::shape::Activation;
+use crate::shape::{Activation, Update};
 
 const SHADER: Shader = shader!("activation", 1, 1, "index", "epilogue", "math");
+const BACKWARD: Shader = shader!("activation_backward", 2, 1, "index", "math");
 
 /// The number that stands for the function in `shaders/epilogue.wgsl`, and its parameter.
 pub(super) const fn code(f: Activation) -> (u32, f32) {
@@ -26,13 +27,13 @@ pub(super) const fn code(f: Activation) -> (u32, f32) {
     }
 }
 
-fn kernel(f: Activation) -> Kernel {
-    Kernel::new(SHADER, [("ACTIVATION", code(f).0)])
+fn kernel(shader: Shader, f: Activation) -> Kernel {
+    Kernel::new(shader, [("ACTIVATION", code(f).0)])
 }
 
 /// Every kernel of this file.
 pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
-    Activation::ALL.into_iter().map(kernel)
+    [SHADER, BACKWARD].into_iter().flat_map(|shader| Activation::ALL.map(|f| kernel(shader, f)))
 }
 
 impl Gpu {
@@ -49,7 +50,7 @@ impl Gpu {
                 words(op, [image, invocations, from.first, x.batch_stride, to.first, y.batch_stride])?;
             self.dispatch(&Dispatch {
                 op,
-                kernel: kernel(f),
+                kernel: kernel(SHADER, f),
                 params: &[image, count, x_first, x_stride, y_first, y_stride, code(f).1.to_bits()],
                 reads: &[from],
                 writes: &[to],
@@ -58,4 +59,52 @@ impl Gpu {
         }
         Ok(())
     }
+
+    pub(super) fn activation_backward_into(
+        &self,
+        x: GpuView<'_>,
+        f: Activation,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        let op = "activation_backward";
+        f.validate()?;
+        expect_shape(op, "output gradient shape", x.shape(), gy.shape())?;
+        expect_shape(op, "input gradient shape", x.shape(), gx.shape())?;
+        let views = elementwise([x, gy, gx.0]);
+        for part in by_channel(self, op, &views)? {
+            let [from, gradient, to] = views.map(|view| view.part(self, &part));
+            let [x, gy, gx] = views;
+            let image = part.channels.len();
+            let count = part.images.len() * image;
+            let sizes = words(
+                op,
+                [
+                    image,
+                    count,
+                    from.first,
+                    x.batch_stride,
+                    gradient.first,
+                    gy.batch_stride,
+                    to.first,
+                    gx.batch_stride,
+                ],
+            )?;
+            self.dispatch(&Dispatch {
+                op,
+                kernel: kernel(BACKWARD, f),
+                params: &[&sizes[..], &[flag(update), code(f).1.to_bits()]].concat(),
+                reads: &[from, gradient],
+                writes: &[to],
+                workgroups: count.div_ceil(WORKGROUP),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The word that tells a shader whether to add to what is there.
+pub(super) fn flag(update: Update) -> u32 {
+    (update == Update::Accumulate).into()
 }

@@ -20,12 +20,14 @@ use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::{Affine, Tracked, expect_shape};
 use crate::error::Result;
 use crate::shape::batch_norm::{OP, check_eps, check_momentum, expect_per_channel, training_count};
+use crate::training::Moments;
 
 const APPLY: Shader = shader!("batch_norm", 2, 1, "index");
 const GIVEN: Shader = shader!("batch_norm_given", 4, 1, "batch_norm_scale", "index", "math");
 const MOMENTS: Shader = shader!("batch_norm_moments", 1, 1, "index", "reduce", "math");
 const TRAIN: Shader = shader!("batch_norm_train", 3, 2, "batch_norm_scale", "index", "reduce", "math");
 const TRACK: Shader = shader!("batch_norm_track", 1, 2, "index");
+const KEEP: Shader = shader!("batch_norm_keep", 1, 2, "index", "math");
 
 /// Words of the moments of a strip and of the scale of a channel.
 const VEC4: usize = 4;
@@ -40,7 +42,7 @@ fn reducing(shader: Shader, lanes: u32) -> Kernel {
 /// Every kernel of this file.
 pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
     let reducing = |shader| LANES.into_iter().map(move |lanes| reducing(shader, lanes));
-    let others = [APPLY, GIVEN, TRACK].into_iter().map(|shader| Kernel::new(shader, []));
+    let others = [APPLY, GIVEN, TRACK, KEEP].into_iter().map(|shader| Kernel::new(shader, []));
     others.chain(reducing(MOMENTS)).chain(reducing(TRAIN))
 }
 
@@ -102,6 +104,31 @@ impl Gpu {
         running: Option<Tracked<GpuViewMut<'_>>>,
         y: GpuViewMut<'_>,
     ) -> Result<()> {
+        self.batch_norm_train_keeping(x, norm, running, None, y)
+    }
+
+    pub(super) fn batch_norm_moments_into(
+        &self,
+        x: GpuView<'_>,
+        norm: Affine<GpuView<'_>>,
+        running: Option<Tracked<GpuViewMut<'_>>>,
+        moments: Moments<GpuViewMut<'_>>,
+        y: GpuViewMut<'_>,
+    ) -> Result<()> {
+        let moments = Moments { mean: moments.mean.0, inv_std: moments.inv_std.0 };
+        expect_per_channel("mean of the batch", moments.mean.shape, x.shape.c)?;
+        expect_per_channel("inverse deviation of the batch", moments.inv_std.shape, x.shape.c)?;
+        self.batch_norm_train_keeping(x, norm, running, Some(moments), y)
+    }
+
+    fn batch_norm_train_keeping(
+        &self,
+        x: GpuView<'_>,
+        norm: Affine<GpuView<'_>>,
+        running: Option<Tracked<GpuViewMut<'_>>>,
+        moments: Option<Moments<GpuView<'_>>>,
+        y: GpuViewMut<'_>,
+    ) -> Result<()> {
         let shape = x.shape();
         check_affine(&norm, shape.c)?;
         expect_shape(OP, "output shape", shape, y.shape())?;
@@ -112,7 +139,9 @@ impl Gpu {
             check_momentum(running.momentum)?;
         }
         match training_count(shape)? {
-            Some(count) if shape.c > 0 => self.normalise_by_batch(x, count, norm, running.as_ref(), y.0),
+            Some(count) if shape.c > 0 => {
+                self.normalise_by_batch(x, count, norm, running.as_ref(), moments, y.0)
+            }
             _ => Ok(()),
         }
     }
@@ -123,6 +152,7 @@ impl Gpu {
         count: usize,
         norm: Affine<GpuView<'_>>,
         running: Option<&Tracked<GpuView<'_>>>,
+        kept: Option<Moments<GpuView<'_>>>,
         y: GpuView<'_>,
     ) -> Result<()> {
         let (c, plane) = (x.shape.c, x.shape.plane_len());
@@ -138,7 +168,11 @@ impl Gpu {
                     Some(r) => Some(Tracked { mean: of(r.mean)?, var: of(r.var)?, momentum: r.momentum }),
                     None => None,
                 };
-                self.normalise_by_batch(of(x)?, count, norm, running.as_ref(), of(y)?)
+                let kept = match kept {
+                    Some(k) => Some(Moments { mean: of(k.mean)?, inv_std: of(k.inv_std)? }),
+                    None => None,
+                };
+                self.normalise_by_batch(of(x)?, count, norm, running.as_ref(), kept, of(y)?)
             });
         }
         let moments = Partials::new(self, OP, strips * c, VEC4)?;
@@ -153,17 +187,20 @@ impl Gpu {
         let (gamma, beta) = (self.per_channel(norm.gamma), self.per_channel(norm.beta));
         let [channels, strips_word, gamma_first, beta_first] =
             words(OP, [c, strips, gamma.first, beta.first])?;
-        let [count, one_less] = [count, count - 1].map(|count| (count as f32).to_bits());
+        let [elements, one_less] = [count, count - 1].map(|count| (count as f32).to_bits());
         self.dispatch(&Dispatch {
             op: OP,
             kernel: reducing(TRAIN, lanes(strips)),
-            params: &[channels, strips_word, count, one_less, norm.eps.to_bits(), gamma_first, beta_first],
+            params: &[channels, strips_word, elements, one_less, norm.eps.to_bits(), gamma_first, beta_first],
             reads: &[moments.slice(self), gamma, beta],
             writes: &[scales.slice(self), statistics.slice(self)],
             workgroups: c,
         })?;
         if let Some(running) = running {
             self.track(running, &statistics)?;
+        }
+        if let Some(kept) = kept {
+            self.keep(&kept, &statistics, count, norm.eps)?;
         }
         self.apply_scales(x, &scales, y)
     }
@@ -203,6 +240,23 @@ impl Gpu {
         })
     }
 
+    /// What the gradient will need.
+    fn keep(&self, kept: &Moments<GpuView<'_>>, statistics: &Partials, count: usize, eps: f32) -> Result<()> {
+        let (mean, inv_std) = (self.per_channel(kept.mean), self.per_channel(kept.inv_std));
+        let c = kept.mean.shape.c;
+        let [channels, mean_first, inv_std_first] = words(OP, [c, mean.first, inv_std.first])?;
+        // From the unbiased variance to the biased one.
+        let bias = ((count - 1) as f64 / count as f64) as f32;
+        self.dispatch(&Dispatch {
+            op: OP,
+            kernel: Kernel::new(KEEP, []),
+            params: &[channels, bias.to_bits(), eps.to_bits(), mean_first, inv_std_first],
+            reads: &[statistics.slice(self)],
+            writes: &[mean, inv_std],
+            workgroups: c.div_ceil(WORKGROUP),
+        })
+    }
+
     fn apply_scales(&self, x: GpuView<'_>, scales: &Partials, y: GpuView<'_>) -> Result<()> {
         let plane = x.shape.plane_len();
         for part in by_channel(self, OP, &[x, y])? {
@@ -232,7 +286,7 @@ impl Gpu {
     }
 
     /// The values of a tensor of one per channel.
-    fn per_channel<'a>(&self, view: GpuView<'a>) -> Slice<'a> {
+    pub(super) fn per_channel<'a>(&self, view: GpuView<'a>) -> Slice<'a> {
         view.part(self, &Part { images: 0..1, channels: 0..view.shape.c })
     }
 }
@@ -244,7 +298,7 @@ fn check_affine(norm: &Affine<GpuView<'_>>, channels: usize) -> Result<()> {
 }
 
 /// The channels below the middle, and those from there on.
-fn halves(channels: usize) -> [std::ops::Range<usize>; 2] {
+pub(super) fn halves(channels: usize) -> [std::ops::Range<usize>; 2] {
     [0..channels / 2, channels / 2..channels]
 }
 

@@ -23,6 +23,7 @@ mod wgsl;
 mod activation;
 mod add;
 mod batch_norm;
+mod batch_norm_backward;
 mod concat;
 mod conv2d;
 mod conv_transpose2d;
@@ -31,8 +32,10 @@ mod linear;
 mod loss;
 mod pad;
 mod pool;
+mod pool_backward;
 mod reduce;
 mod softmax;
+mod softmax_backward;
 mod training;
 mod upsample;
 
@@ -59,11 +62,14 @@ pub fn shaders() -> Vec<(String, String)> {
     let kernels = activation::kernels()
         .chain(add::kernels())
         .chain(batch_norm::kernels())
+        .chain(batch_norm_backward::kernels())
         .chain(conv2d::kernels())
         .chain(loss::kernels())
         .chain(pad::kernels())
         .chain(pool::kernels())
+        .chain(pool_backward::kernels())
         .chain(softmax::kernels())
+        .chain(softmax_backward::kernels())
         .chain(upsample::kernels());
     kernels.map(|kernel| (kernel.to_string(), kernel.wgsl())).collect()
 }

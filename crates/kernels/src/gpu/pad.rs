@@ -1,13 +1,14 @@
 //! Padding with a value, and cropping: one shader, which moves a plane by some rows and columns.
 
 use super::Gpu;
+use super::activation::flag;
 use super::buffer::{GpuView, GpuViewMut, words};
 use super::parts::by_channel;
 use super::recorder::{Dispatch, WORKGROUP};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::expect_shape;
 use crate::error::Result;
-use crate::shape::{CropShape, PadShape, Padding};
+use crate::shape::{CropShape, PadShape, Padding, Update};
 
 const SHADER: Shader = shader!("pad", 1, 1, "index");
 
@@ -26,16 +27,41 @@ impl Gpu {
     ) -> Result<()> {
         let shape = PadShape::new(x.shape, padding)?;
         expect_shape("pad", "output shape", shape.output(), y.shape())?;
-        self.shifted("pad", x, [padding.top, padding.left], [0, 0], value, y)
+        self.shifted("pad", x, [padding.top, padding.left], [0, 0], value, y, Update::Write)
     }
 
     pub(super) fn crop_into(&self, x: GpuView<'_>, margins: Padding, y: GpuViewMut<'_>) -> Result<()> {
         let shape = CropShape::new(x.shape, margins)?;
         expect_shape("crop", "output shape", shape.output(), y.shape())?;
-        self.shifted("crop", x, [0, 0], [margins.top, margins.left], 0.0, y)
+        self.shifted("crop", x, [0, 0], [margins.top, margins.left], 0.0, y, Update::Write)
+    }
+
+    pub(super) fn pad_backward_into(
+        &self,
+        padding: Padding,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        let (op, shape) = ("pad_backward", PadShape::new(gx.shape(), padding)?);
+        expect_shape(op, "output gradient shape", shape.output(), gy.shape)?;
+        self.shifted(op, gy, [0, 0], [padding.top, padding.left], 0.0, gx, update)
+    }
+
+    pub(super) fn crop_backward_into(
+        &self,
+        margins: Padding,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        let (op, shape) = ("crop_backward", CropShape::new(gx.shape(), margins)?);
+        expect_shape(op, "output gradient shape", shape.output(), gy.shape)?;
+        self.shifted(op, gy, [margins.top, margins.left], [0, 0], 0.0, gx, update)
     }
 
     /// Each plane moved down and to the right by `forward`, up and to the left by `back`.
+    #[expect(clippy::too_many_arguments, reason = "a distance each way")]
     fn shifted(
         &self,
         op: &'static str,
@@ -44,6 +70,7 @@ impl Gpu {
         back: [usize; 2],
         value: f32,
         y: GpuViewMut<'_>,
+        update: Update,
     ) -> Result<()> {
         let (input, output) = (x.shape, y.shape());
         for part in by_channel(self, op, &[x, y.0])? {
@@ -68,9 +95,7 @@ impl Gpu {
                     y.0.batch_stride,
                 ],
             )?;
-            let mut params = [0; 15];
-            params[..14].copy_from_slice(&sizes);
-            params[14] = value.to_bits();
+            let params = [&sizes[..], &[flag(update), value.to_bits()]].concat();
             self.dispatch(&Dispatch {
                 op,
                 kernel: Kernel::new(SHADER, []),

@@ -11,7 +11,7 @@ use crate::error::{Dims, Error, Result};
 use crate::shape::{AvgPool2dParams, MaxPool2dParams, PoolShape};
 use crate::tensor::Shape4;
 
-const WINDOWS: Shader = shader!("pool", 1, 1, "index", "order", "math");
+const WINDOWS: Shader = shader!("pool", 1, 1, "pool_window", "index", "order", "math");
 const PLANES: Shader = shader!("pool_global", 1, 1, "index", "reduce", "math");
 
 fn windows(mean: bool) -> Kernel {
@@ -123,7 +123,13 @@ impl Gpu {
 }
 
 /// Refuses windows whose positions the GPU cannot count.
-fn reachable(op: &'static str, input: usize, kernel: usize, stride: usize, padding: usize) -> Result<()> {
+pub(super) fn reachable(
+    op: &'static str,
+    input: usize,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+) -> Result<()> {
     // The last window begins within the padded input, rounded up by a stride at most, and ends a kernel later.
     let end = [input, padding, padding, stride, kernel].into_iter().fold(0, usize::saturating_add);
     match u32::try_from(end) {

@@ -51,6 +51,11 @@ struct Lines {
     steps: [usize; 2],
 }
 
+/// Whether a workgroup shares each line.
+pub(super) fn shares(lines: usize, len: usize, across: usize) -> bool {
+    len > LONG_LINE && (across == 1 || lines < MANY_LINES)
+}
+
 impl Gpu {
     pub(super) fn softmax_into(&self, x: GpuView<'_>, axis: Axis, y: GpuViewMut<'_>) -> Result<()> {
         let shape = SoftmaxShape::new(x.shape(), axis)?.input();
@@ -91,7 +96,7 @@ impl Gpu {
     fn softmax_lines(&self, x: GpuView<'_>, y: GpuView<'_>, part: &Part, lines: &Lines) -> Result<()> {
         let (from, to) = (x.part(self, part), y.part(self, part));
         let Lines { count, per_image, across, slab, len, steps: [x_step, y_step] } = *lines;
-        let shared = len > LONG_LINE && (across == 1 || count < MANY_LINES);
+        let shared = shares(count, len, across);
         let sizes = [
             count,
             per_image,

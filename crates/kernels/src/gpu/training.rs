@@ -4,6 +4,7 @@
 
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut};
+use super::pool_backward::GpuArgmax;
 use crate::backend::{Affine, Tracked};
 use crate::error::{Error, Result};
 use crate::shape::{
@@ -19,7 +20,7 @@ impl Training for Gpu {
     type ConvTranspose2dBackwardWeights = ();
     type LinearBackwardInput = ();
     type LinearBackwardWeights = ();
-    type Argmax = ();
+    type Argmax = GpuArgmax;
 
     fn conv2d_set_weights(
         &self,
@@ -175,7 +176,7 @@ impl Training for Gpu {
     }
 
     fn bias_backward_into(&self, gy: GpuView<'_>, gb: GpuViewMut<'_>, update: Update) -> Result<()> {
-        pending("bias_backward_into")
+        self.bias_backward_into(gy, gb, update)
     }
 
     fn activation_backward_into(
@@ -186,11 +187,11 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("activation_backward_into")
+        self.activation_backward_into(x, f, gy, gx, update)
     }
 
     fn empty_argmax(&self, shape: PoolShape) -> Result<Self::Argmax> {
-        pending("empty_argmax")
+        self.empty_argmax(shape)
     }
 
     fn max_pool2d_argmax_into(
@@ -200,7 +201,7 @@ impl Training for Gpu {
         y: GpuViewMut<'_>,
         argmax: &mut Self::Argmax,
     ) -> Result<()> {
-        pending("max_pool2d_argmax_into")
+        self.max_pool2d_argmax_into(x, params, y, argmax)
     }
 
     fn max_pool2d_backward_into(
@@ -210,7 +211,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("max_pool2d_backward_into")
+        self.max_pool2d_backward_into(argmax, gy, gx, update)
     }
 
     fn avg_pool2d_backward_into(
@@ -220,7 +221,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("avg_pool2d_backward_into")
+        self.avg_pool2d_backward_into(params, gy, gx, update)
     }
 
     fn global_avg_pool_backward_into(
@@ -229,7 +230,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("global_avg_pool_backward_into")
+        self.global_avg_pool_backward_into(gy, gx, update)
     }
 
     fn softmax_backward_into(
@@ -240,7 +241,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("softmax_backward_into")
+        self.softmax_backward_into(y, axis, gy, gx, update)
     }
 
     fn batch_norm_moments_into(
@@ -251,7 +252,7 @@ impl Training for Gpu {
         moments: Moments<GpuViewMut<'_>>,
         y: GpuViewMut<'_>,
     ) -> Result<()> {
-        pending("batch_norm_moments_into")
+        self.batch_norm_moments_into(x, norm, running, moments, y)
     }
 
     fn batch_norm_train_backward_into(
@@ -263,7 +264,7 @@ impl Training for Gpu {
         gradients: BatchNormGradients<GpuViewMut<'_>>,
         update: Update,
     ) -> Result<()> {
-        pending("batch_norm_train_backward_into")
+        self.batch_norm_train_backward_into(x, gamma, moments, gy, gradients, update)
     }
 
     fn batch_norm_backward_into(
@@ -277,7 +278,7 @@ impl Training for Gpu {
         gradients: BatchNormGradients<GpuViewMut<'_>>,
         update: Update,
     ) -> Result<()> {
-        pending("batch_norm_backward_into")
+        self.batch_norm_backward_into(x, gamma, eps, mean, var, gy, gradients, update)
     }
 
     fn upsample_backward_into(
@@ -287,7 +288,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("upsample_backward_into")
+        self.upsample_backward_into(mode, gy, gx, update)
     }
 
     fn concat_backward_into(
@@ -297,11 +298,11 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("concat_backward_into")
+        self.concat_backward_into(gy, first, gx, update)
     }
 
     fn add_backward_into(&self, gy: GpuView<'_>, gx: GpuViewMut<'_>, update: Update) -> Result<()> {
-        pending("add_backward_into")
+        self.add_backward_into(gy, gx, update)
     }
 
     fn pad_backward_into(
@@ -311,7 +312,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("pad_backward_into")
+        self.pad_backward_into(padding, gy, gx, update)
     }
 
     fn crop_backward_into(
@@ -321,7 +322,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("crop_backward_into")
+        self.crop_backward_into(margins, gy, gx, update)
     }
 
     fn cross_entropy_backward_into(

@@ -1,6 +1,7 @@
 //! Resizing of planes, by the nearest pixel or bilinear. Where the rows and columns come from goes up as a table.
 
 use super::Gpu;
+use super::activation::flag;
 use super::buffer::{GpuView, GpuViewMut, words};
 use super::parts::by_channel;
 use super::recorder::{Dispatch, Slice, WORKGROUP};
@@ -8,19 +9,21 @@ use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::expect_shape;
 use crate::error::Result;
 use crate::shape::upsample::{Between, nearest};
-use crate::shape::{UpsampleMode, UpsampleShape};
+use crate::shape::{Update, UpsampleMode, UpsampleShape};
 
 const OP: &str = "upsample";
 
 const SHADER: Shader = shader!("upsample", 5, 1, "index");
+const BACKWARD: Shader = shader!("upsample_backward", 2, 1, "index");
 
-fn kernel(mode: UpsampleMode) -> Kernel {
-    Kernel::new(SHADER, [("BILINEAR", matches!(mode, UpsampleMode::Bilinear { .. }).into())])
+fn kernel(shader: Shader, mode: UpsampleMode) -> Kernel {
+    Kernel::new(shader, [("BILINEAR", matches!(mode, UpsampleMode::Bilinear { .. }).into())])
 }
 
 /// Every kernel of this file.
 pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
-    [UpsampleMode::Nearest, UpsampleMode::Bilinear { align_corners: false }].into_iter().map(kernel)
+    let modes = [UpsampleMode::Nearest, UpsampleMode::Bilinear { align_corners: false }];
+    [SHADER, BACKWARD].into_iter().flat_map(move |shader| modes.map(|mode| kernel(shader, mode)))
 }
 
 /// For each output of a dimension the first input that it needs, then the weight of the next one.
@@ -38,7 +41,74 @@ fn push_table(table: &mut Vec<u32>, input: usize, output: usize, mode: UpsampleM
     Ok(())
 }
 
+/// [`push_table`], then for each input the first output that came from it, and the one behind the last.
+fn push_table_backward(table: &mut Vec<u32>, input: usize, output: usize, mode: UpsampleMode) -> Result<()> {
+    let first = table.len();
+    push_table(table, input, output, mode)?;
+    let left = table[first..first + output].to_vec();
+    let neighbour = usize::from(mode != UpsampleMode::Nearest);
+    let right = |left: u32| (left as usize + neighbour).min(input - 1);
+    // Both grow with the output.
+    table.extend((0..input).map(|i| left.partition_point(|&left| right(left) < i) as u32));
+    table.extend((0..input).map(|i| left.partition_point(|&left| left as usize <= i) as u32));
+    Ok(())
+}
+
 impl Gpu {
+    pub(super) fn upsample_backward_into(
+        &self,
+        mode: UpsampleMode,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        let (op, gx) = ("upsample_backward", gx.0);
+        let shape = UpsampleShape::new(gx.shape, [gy.shape.h, gy.shape.w], mode)?;
+        let (input, output) = (shape.input(), shape.output());
+        expect_shape(op, "output gradient shape", output, gy.shape)?;
+        let parts = by_channel(self, op, &[gy, gx])?;
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let mut table = Vec::new();
+        push_table_backward(&mut table, input.h, output.h, mode)?;
+        let columns = table.len();
+        push_table_backward(&mut table, input.w, output.w, mode)?;
+        let buffer = self.upload_bytes(op, bytemuck::cast_slice(&table))?;
+        let tables = Slice::new(self, &buffer, 0, table.len());
+        for part in parts {
+            let (from, to) = (gy.part(self, &part), gx.part(self, &part));
+            let image = part.channels.len() * input.plane_len();
+            let count = part.images.len() * image;
+            let sizes = words(
+                op,
+                [
+                    count,
+                    image,
+                    input.plane_len(),
+                    input.w,
+                    output.h,
+                    output.w,
+                    tables.first,
+                    tables.first + columns,
+                    from.first,
+                    gy.batch_stride,
+                    to.first,
+                    gx.batch_stride,
+                ],
+            )?;
+            self.dispatch(&Dispatch {
+                op,
+                kernel: kernel(BACKWARD, mode),
+                params: &[&sizes[..], &[flag(update)]].concat(),
+                reads: &[from, tables],
+                writes: &[to],
+                workgroups: count.div_ceil(WORKGROUP),
+            })?;
+        }
+        Ok(())
+    }
+
     pub(super) fn upsample_into(&self, x: GpuView<'_>, mode: UpsampleMode, y: GpuViewMut<'_>) -> Result<()> {
         let y = y.0;
         let shape = UpsampleShape::new(x.shape(), [y.shape.h, y.shape.w], mode)?;
@@ -81,7 +151,7 @@ impl Gpu {
             )?;
             self.dispatch(&Dispatch {
                 op: OP,
-                kernel: kernel(mode),
+                kernel: kernel(SHADER, mode),
                 params: &params,
                 reads: &[from, rows, row_weights, columns, column_weights],
                 writes: &[to],

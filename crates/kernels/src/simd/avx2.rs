@@ -209,6 +209,16 @@ unsafe impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn interleave(self, a: __m256, b: __m256) -> (__m256, __m256) {
+        // Within each half, then the halves in order.
+        // SAFETY: the token proves the features.
+        unsafe {
+            let (first, second) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            (_mm256_permute2f128_ps::<0x20>(first, second), _mm256_permute2f128_ps::<0x31>(first, second))
+        }
+    }
+
+    #[inline(always)]
     fn transpose(self, rows: &mut [__m256]) {
         debug_assert_eq!(rows.len(), LANES);
         let Ok(r) = <&mut [__m256; LANES]>::try_from(rows) else { return };

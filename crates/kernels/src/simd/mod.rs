@@ -269,6 +269,9 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     /// The even-numbered lanes of `a` and then of `b`; the odd-numbered likewise. (Lanes count from 0.)
     fn deinterleave(self, a: Self::F32, b: Self::F32) -> (Self::F32, Self::F32);
 
+    /// The inverse of [`Simd::deinterleave`]: lanes of `a` and of `b` in turn.
+    fn interleave(self, a: Self::F32, b: Self::F32) -> (Self::F32, Self::F32);
+
     /// The sum of all lanes, in a fixed order.
     #[inline(always)]
     fn reduce_add(self, v: Self::F32) -> f32 {
@@ -311,3 +314,37 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
 
 /// The lanes of the widest backend.
 pub const MAX_LANES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Interleaves two vectors, and takes the result apart again.
+    struct InTurn([f32; 2 * MAX_LANES]);
+
+    impl SimdOp for InTurn {
+        type Output = ([f32; MAX_LANES], [f32; MAX_LANES]);
+
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) -> Self::Output {
+            // SAFETY: 2 * LANES elements lie in the array.
+            let (a, b) = unsafe { (simd.load(self.0.as_ptr()), simd.load(self.0.as_ptr().add(S::LANES))) };
+            let (first, second) = simd.interleave(a, b);
+            let (again_a, again_b) = simd.deinterleave(first, second);
+            assert_eq!(simd.to_lanes(again_a), simd.to_lanes(a));
+            assert_eq!(simd.to_lanes(again_b), simd.to_lanes(b));
+            (simd.to_lanes(first), simd.to_lanes(second))
+        }
+    }
+
+    #[test]
+    fn interleaved_lanes_come_in_turn_and_go_apart() {
+        for isa in Isa::available() {
+            let lanes = isa.lanes();
+            let (first, second) = isa.run(InTurn(std::array::from_fn(|i| i as f32)));
+            let got: Vec<f32> = first[..lanes].iter().chain(&second[..lanes]).copied().collect();
+            let expected: Vec<f32> = (0..lanes).flat_map(|i| [i as f32, (i + lanes) as f32]).collect();
+            assert_eq!(got, expected, "{isa}");
+        }
+    }
+}

@@ -147,6 +147,14 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn interleave(self, a: f32x8, b: f32x8) -> (f32x8, f32x8) {
+        let (a, b) = (a.to_array(), b.to_array());
+        let in_turn =
+            |i| f32x8::new([a[i], b[i], a[i + 1], b[i + 1], a[i + 2], b[i + 2], a[i + 3], b[i + 3]]);
+        (in_turn(0), in_turn(4))
+    }
+
+    #[inline(always)]
     fn transpose(self, rows: &mut [f32x8]) {
         debug_assert_eq!(rows.len(), LANES);
         if let Ok(square) = <&mut [f32x8; LANES]>::try_from(rows) {

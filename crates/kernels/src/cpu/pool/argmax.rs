@@ -5,12 +5,12 @@
 //! first of equals stays, and the last NaN.
 //!
 //! The rows of some windows are copied first, with the padding around them filled in by minus infinity, which never
-//! takes a place: no window sees an edge, and rows that several windows share are copied once.
+//! takes a place, and columns that are a stride apart side by side: no window sees an edge, every load is of neighbours,
+//! and rows that several windows share are copied once.
 
 use std::ops::Range;
 
-use super::strips::fold_rows;
-use super::{Dimension, Largest};
+use super::Dimension;
 use crate::cpu::threads::SharedOut;
 use crate::cpu::{Cpu, expect_shape, threads};
 use crate::error::{Error, Result};
@@ -149,82 +149,264 @@ impl SimdOp for ArgmaxRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
-        let (rows, columns) = (self.rows, self.columns);
-        let (y, positions) = (std::mem::take(&mut self.y), std::mem::take(&mut self.positions));
-        // As many windows side by side, and then one below the other, as there is room for.
-        let height = rows.kernel.min(rows.input);
-        let widest = COPY / height / MAX_LANES * MAX_LANES;
-        if columns.kernel > widest || columns.stride > 2 {
-            let outputs = y.chunks_exact_mut(columns.output).zip(positions.chunks_exact_mut(columns.output));
-            for (i, (y, positions)) in outputs.enumerate() {
-                self.search_row(i, y, positions);
-            }
-            return;
-        }
-        let windows = columns.output.min((widest - columns.kernel) / columns.stride + 1);
-        let pitch = ((windows - 1) * columns.stride + columns.kernel).next_multiple_of(MAX_LANES);
-        let below = ((COPY / pitch - height) / rows.stride + 1).min(rows.output);
-        let mut copied = Copied { pitch, elements: Aligned([0.0; COPY + 3 * MAX_LANES]) };
-        let (mut top, end) = (0, y.len() / columns.output);
-        while top < end {
+    fn run<S: Simd>(self, simd: S) {
+        let ArgmaxRows { rows, columns, x, first_row, y, positions } = self;
+        let mut copied = Copied::new(rows, columns);
+        let (mut plane, mut oy) = (first_row / rows.output, first_row % rows.output);
+        let (mut y, mut positions) = (y, positions);
+        while !y.is_empty() {
             // Rows of one plane.
-            let (_, oy) = self.position(top);
-            let bottom = end.min(top + below.min(rows.output - oy));
-            for first in (0..columns.output).step_by(windows) {
-                let n = windows.min(columns.output - first);
-                let (plane, covered) =
-                    (self.plane(top), self.covered(top).start..self.covered(bottom - 1).end);
-                copied.copy(simd, plane, columns, covered.clone(), first, n);
-                for row in top..bottom {
-                    let at = row * columns.output + first;
-                    let window = self.covered(row);
-                    let from = window.start - covered.start..window.end - covered.start;
-                    let (y, positions) = (&mut y[at..], &mut positions[at..]);
-                    copied.search(simd, columns, from, n, y, positions);
-                    place(columns, window.start, first, &y[..n], &mut positions[..n]);
-                }
+            let n = copied.as_ref().map_or(1, |copied| copied.below);
+            let n = n.min(rows.output - oy).min(y.len() / columns.output);
+            let (y_part, y_rest) = y.split_at_mut(n * columns.output);
+            let (positions_part, positions_rest) = positions.split_at_mut(n * columns.output);
+            let plane_of_x = &x[plane * rows.input * columns.input..];
+            match &mut copied {
+                Some(copied) => copied.pool(simd, plane_of_x, oy..oy + n, y_part, positions_part),
+                None => pool_large_row(rows, columns, plane_of_x, oy, y_part, positions_part),
             }
-            top = bottom;
+            (y, positions, oy) = (y_rest, positions_rest, oy + n);
+            if oy == rows.output {
+                (plane, oy) = (plane + 1, 0);
+            }
         }
     }
 }
 
-impl ArgmaxRows<'_> {
-    /// The plane and the row in it of row `i` of `y`.
+/// Row `oy` of the outputs, one after the other, of windows that are too large to copy.
+fn pool_large_row(
+    rows: Dimension,
+    columns: Dimension,
+    plane: &[f32],
+    oy: usize,
+    y: &mut [f32],
+    positions: &mut [u32],
+) {
+    let rows = rows.covered(oy);
+    for (ox, (y, position)) in y.iter_mut().zip(positions).enumerate() {
+        let covered = columns.covered(ox);
+        let (mut largest, mut at) = (f32::NEG_INFINITY, rows.start * columns.input + covered.start);
+        for row in rows.clone() {
+            let start = row * columns.input;
+            for (column, &v) in covered.clone().zip(&plane[start..][covered.clone()]) {
+                if v > largest || v.is_nan() {
+                    (largest, at) = (v, start + column);
+                }
+            }
+        }
+        (*y, *position) = (largest, at as u32);
+    }
+}
+
+/// Rows of a plane, padded by minus infinity, their columns sorted by phase: those a stride apart lie side by side, and so
+/// the same element of neighbouring windows.
+struct Copied {
+    rows: Dimension,
+    columns: Dimension,
+    /// Windows side by side that there is room for, and rows of them one below the other.
+    windows: usize,
+    below: usize,
+    phases: usize,
+    /// Elements from one phase to the next: whole vectors.
+    pitch: usize,
+    /// The rows, and what the last vectors reach beyond.
+    elements: Aligned<[f32; COPY + 2 * MAX_LANES]>,
+}
+
+/// On a cache line: a vector across two of them takes twice as long.
+#[repr(align(64))]
+struct Aligned<T>(T);
+
+impl Copied {
+    /// `None` if there is no room for a single window.
     #[inline(always)]
-    fn position(&self, i: usize) -> (usize, usize) {
-        ((self.first_row + i) / self.rows.output, (self.first_row + i) % self.rows.output)
+    fn new(rows: Dimension, columns: Dimension) -> Option<Self> {
+        let height = rows.kernel.min(rows.input);
+        let phases = columns.kernel.min(columns.stride);
+        // A window has this many elements in a phase, less one.
+        let overlap = (columns.kernel - 1) / columns.stride;
+        let widest = COPY / height / phases / MAX_LANES * MAX_LANES;
+        let windows = columns.output.min(widest.checked_sub(overlap).filter(|&n| n > 0)?);
+        let pitch = (windows + overlap).next_multiple_of(MAX_LANES);
+        let below = (COPY / (pitch * phases) - height) / rows.stride + 1;
+        let elements = Aligned([0.0; COPY + 2 * MAX_LANES]);
+        Some(Copied { rows, columns, windows, below, phases, pitch, elements })
     }
 
-    /// The plane of `x` under row `i` of `y`, and what follows it.
+    /// Rows `oy` of the outputs of a plane, no more than there is room for.
     #[inline(always)]
-    fn plane(&self, i: usize) -> &[f32] {
-        &self.x[self.position(i).0 * self.rows.input * self.columns.input..]
+    fn pool<S: Simd>(
+        &mut self,
+        simd: S,
+        plane: &[f32],
+        oy: Range<usize>,
+        y: &mut [f32],
+        positions: &mut [u32],
+    ) {
+        let (rows, columns) = (self.rows, self.columns);
+        let all = rows.covered(oy.start).start..rows.covered(oy.end - 1).end;
+        let width = columns.output;
+        for first in (0..width).step_by(self.windows) {
+            let n = self.windows.min(width - first);
+            for (i, row) in all.clone().enumerate() {
+                self.copy(simd, i, &plane[row * columns.input..], first, n);
+            }
+            let nan = self.any_nan(simd, all.len());
+            let outputs = y.chunks_exact_mut(width).zip(positions.chunks_exact_mut(width));
+            for (oy, (y, positions)) in oy.clone().zip(outputs) {
+                let covered = rows.covered(oy);
+                let (y, positions) = (&mut y[first..][..n], &mut positions[first..][..n]);
+                let from = covered.start - all.start..covered.end - all.start;
+                // The same loop several times: what is known of the window vanishes from the inner one.
+                match (columns.stride, columns.kernel, nan) {
+                    (2, 2, false) => self.search::<S, false>(simd, from, 2, 2, y, positions),
+                    (2, 3, false) => self.search::<S, false>(simd, from, 3, 2, y, positions),
+                    (1, 3, false) => self.search::<S, false>(simd, from, 3, 1, y, positions),
+                    (stride, kernel, false) => {
+                        self.search::<S, false>(simd, from, kernel, stride, y, positions)
+                    }
+                    (stride, kernel, true) => {
+                        self.search::<S, true>(simd, from, kernel, stride, y, positions)
+                    }
+                }
+                place(columns, covered.start, first, y, positions);
+            }
+        }
     }
 
-    /// The rows of the plane under row `i` of `y`.
+    /// The columns of `row` under `n` windows from output `first` on, as copied row `i`.
     #[inline(always)]
-    fn covered(&self, i: usize) -> Range<usize> {
-        self.rows.covered(self.position(i).1)
+    fn copy<S: Simd>(&mut self, simd: S, i: usize, row: &[f32], first: usize, n: usize) {
+        let Dimension { kernel, stride, padding, input, .. } = self.columns;
+        let len = n + (kernel - 1) / stride;
+        let start = first * stride;
+        let to = &mut self.elements.0[i * self.phases * self.pitch..][..self.phases * self.pitch];
+        // Of each phase: the part that lies within the input.
+        let within = |phase: usize| {
+            let before = padding.saturating_sub(start + phase).div_ceil(stride).min(len);
+            let end = (input + padding).saturating_sub(start + phase).div_ceil(stride).min(len);
+            before..end.max(before)
+        };
+        for (phase, to) in to.chunks_exact_mut(self.pitch).enumerate() {
+            let within = within(phase);
+            to[..within.start].fill(f32::NEG_INFINITY);
+            to[within.end..len].fill(f32::NEG_INFINITY);
+            if !within.is_empty() && (stride != 2 || self.phases != 2) {
+                let from = &row[(start + phase + within.start * stride).saturating_sub(padding)..];
+                let to = &mut to[within];
+                if stride == 1 {
+                    copy_vectors(simd, from, to);
+                } else {
+                    to.iter_mut().zip(from.iter().step_by(stride)).for_each(|(to, from)| *to = *from);
+                }
+            }
+        }
+        if stride == 2 && self.phases == 2 {
+            let (even, odd) = to.split_at_mut(self.pitch);
+            let (even, odd) = (&mut even[within(0)], &mut odd[within(1)]);
+            let from = &row[start.saturating_sub(padding)..];
+            // In the padding, the first element of the input may be that of either phase.
+            if start < padding && (padding - start) % 2 == 1 {
+                split_vectors(simd, from, odd, even);
+            } else {
+                split_vectors(simd, from, even, odd);
+            }
+        }
     }
 
-    /// Row `i` of the outputs, one after the other.
-    fn search_row(&self, i: usize, y: &mut [f32], positions: &mut [u32]) {
-        let (plane, rows) = (self.plane(i), self.covered(i));
-        for (o, (y, position)) in y.iter_mut().zip(positions).enumerate() {
-            let columns = self.columns.covered(o);
-            let first = rows.start * self.columns.input + columns.start;
-            let (mut largest, mut at) = (f32::NEG_INFINITY, first);
-            for row in rows.clone() {
-                let start = row * self.columns.input;
-                for (column, &v) in columns.clone().zip(&plane[start..][columns.clone()]) {
-                    if v > largest || v.is_nan() {
-                        (largest, at) = (v, start + column);
+    /// Whether there is a NaN in the first `rows` copied rows, or what is left of others between them.
+    #[inline(always)]
+    fn any_nan<S: Simd>(&self, simd: S, rows: usize) -> bool {
+        let (one, mut any) = (simd.splat(1.0), simd.splat(0.0));
+        for part in self.elements.0[..rows * self.phases * self.pitch].chunks_exact(S::LANES) {
+            // SAFETY: the part has LANES elements.
+            let v = unsafe { simd.load(part.as_ptr()) };
+            any = simd.select(simd.is_nan(v), one, any);
+        }
+        simd.reduce_max(any) > 0.0
+    }
+
+    /// The largest elements of the windows over the copied `rows`, and their offsets, in the plane, from the first row and
+    /// the corner of the window.
+    #[inline(always)]
+    fn search<S: Simd, const NAN: bool>(
+        &self,
+        simd: S,
+        rows: Range<usize>,
+        kernel: usize,
+        stride: usize,
+        y: &mut [f32],
+        positions: &mut [u32],
+    ) {
+        let phases = kernel.min(stride);
+        let pitch = self.pitch;
+        let width = self.columns.input;
+        let copied = &self.elements.0[rows.start * phases * pitch..];
+        assert!(y.len() <= positions.len());
+        assert!(rows.len() * phases * pitch + MAX_LANES <= copied.len());
+        assert!(y.len() + (kernel - 1) / stride <= pitch);
+        for i in (0..y.len()).step_by(S::LANES) {
+            let mut best = simd.splat(f32::NEG_INFINITY);
+            let mut at = simd.splat(0.0);
+            for row in 0..rows.len() {
+                let (mut phase, mut next) = (0, 0);
+                for k in 0..kernel {
+                    // SAFETY: element `next` of a window is at most (kernel - 1) / stride; so by the assertions i + next
+                    // lies in the phase, this in one of the rows, and they end MAX_LANES before `copied` does.
+                    let v =
+                        unsafe { simd.load(copied.as_ptr().add((row * phases + phase) * pitch + i + next)) };
+                    let larger = simd.gt(v, best);
+                    let takes = if NAN { simd.or(larger, simd.is_nan(v)) } else { larger };
+                    best = simd.select(takes, v, best);
+                    at = simd.select(takes, simd.splat(f32::from_bits((row * width + k) as u32)), at);
+                    phase += 1;
+                    if phase == phases {
+                        (phase, next) = (0, next + 1);
                     }
                 }
             }
-            (*y, *position) = (largest, at as u32);
+            let n = y.len() - i;
+            // SAFETY: both hold n elements from i on; a position is as large as an f32.
+            unsafe {
+                simd.store_up_to(y.as_mut_ptr().add(i), n, best);
+                simd.store_up_to(positions.as_mut_ptr().add(i).cast(), n, at);
+            }
+        }
+    }
+}
+
+/// The first elements of `from`.
+#[inline(always)]
+fn copy_vectors<S: Simd>(simd: S, from: &[f32], to: &mut [f32]) {
+    let from = &from[..to.len()];
+    for i in (0..to.len()).step_by(S::LANES) {
+        let n = to.len() - i;
+        // SAFETY: both hold n elements from i on.
+        unsafe { simd.store_up_to(to.as_mut_ptr().add(i), n, simd.load_up_to(from.as_ptr().add(i), n)) };
+    }
+}
+
+/// The even elements of `from` to one slice, the odd ones to the other; as many as those hold.
+#[inline(always)]
+fn split_vectors<S: Simd>(simd: S, from: &[f32], even: &mut [f32], odd: &mut [f32]) {
+    assert!(even.len() <= from.len().div_ceil(2) && odd.len() <= from.len() / 2);
+    for i in (0..even.len().max(odd.len())).step_by(S::LANES) {
+        let n = from.len() - 2 * i;
+        // SAFETY: by the assertion 2 i < from.len(), and only n elements are read from there; each slice is written within
+        // its length.
+        unsafe {
+            let first = simd.load_up_to(from.as_ptr().add(2 * i), n);
+            let second = if n > S::LANES {
+                simd.load_up_to(from.as_ptr().add(2 * i + S::LANES), n - S::LANES)
+            } else {
+                simd.splat(0.0)
+            };
+            let (e, o) = simd.deinterleave(first, second);
+            for (to, v) in [(&mut *even, e), (&mut *odd, o)] {
+                if i < to.len() {
+                    simd.store_up_to(to.as_mut_ptr().add(i), to.len() - i, v);
+                }
+            }
         }
     }
 }
@@ -245,130 +427,6 @@ fn place(columns: Dimension, top: usize, first: usize, y: &[f32], positions: &mu
         for (o, (position, &largest)) in positions.iter_mut().zip(y).enumerate() {
             if nothing(largest) {
                 *position = (top * columns.input + columns.covered(first + o).start) as u32;
-            }
-        }
-    }
-}
-
-/// Rows of a plane, padded by minus infinity.
-struct Copied {
-    /// Elements from one row to the next: whole vectors.
-    pitch: usize,
-    /// The rows, and what the last vectors reach beyond.
-    elements: Aligned<[f32; COPY + 3 * MAX_LANES]>,
-}
-
-/// On a cache line: a vector across two of them takes twice as long.
-#[repr(align(64))]
-struct Aligned<T>(T);
-
-impl Copied {
-    /// The columns of `rows` under `n` windows from output `first` on.
-    #[inline(always)]
-    fn copy<S: Simd>(
-        &mut self,
-        simd: S,
-        plane: &[f32],
-        d: Dimension,
-        rows: Range<usize>,
-        first: usize,
-        n: usize,
-    ) {
-        let (start, columns) = (first * d.stride, (n - 1) * d.stride + d.kernel);
-        let before = d.padding.saturating_sub(start);
-        let left = start + before - d.padding;
-        let len = (start + columns - d.padding).min(d.input) - left;
-        for (i, row) in rows.enumerate() {
-            let to = &mut self.elements.0[i * self.pitch..][..columns + 2 * MAX_LANES];
-            to[..before].fill(f32::NEG_INFINITY);
-            let from = &plane[row * d.input + left..];
-            fold_rows::<S, Largest>(simd, from, 1, d.input, &mut to[before..][..len + 2 * MAX_LANES]);
-            to[before + len..columns].fill(f32::NEG_INFINITY);
-        }
-    }
-
-    /// The largest elements of `n` windows over the copied `rows`, and their offsets, in units of the plane.
-    #[inline(always)]
-    fn search<S: Simd>(
-        &self,
-        simd: S,
-        d: Dimension,
-        rows: Range<usize>,
-        n: usize,
-        y: &mut [f32],
-        positions: &mut [u32],
-    ) {
-        let from = &self.elements.0[rows.start * self.pitch..];
-        let op = Windows { from, pitch: self.pitch, width: d.input, rows: rows.len(), n };
-        // The same loop thrice: its inner one vanishes where the size of a window is known.
-        match (d.stride, d.kernel) {
-            (2, 2) => op.search::<S, 2>(simd, 2, y, positions),
-            (2, 3) => op.search::<S, 2>(simd, 3, y, positions),
-            (2, kernel) => op.search::<S, 2>(simd, kernel, y, positions),
-            (_, 3) => op.search::<S, 1>(simd, 3, y, positions),
-            (_, kernel) => op.search::<S, 1>(simd, kernel, y, positions),
-        }
-    }
-}
-
-/// A row of windows over copied rows.
-struct Windows<'a> {
-    /// The rows, `pitch` apart.
-    from: &'a [f32],
-    pitch: usize,
-    /// Elements from one row to the next in the plane.
-    width: usize,
-    rows: usize,
-    n: usize,
-}
-
-impl Windows<'_> {
-    #[inline(always)]
-    fn search<S: Simd, const STRIDE: usize>(
-        &self,
-        simd: S,
-        kernel: usize,
-        y: &mut [f32],
-        positions: &mut [u32],
-    ) {
-        assert!(y.len() >= self.n && positions.len() >= self.n && self.rows > 0);
-        let last = (self.rows - 1) * self.pitch + (self.n - 1) * STRIDE + kernel;
-        assert!(last + 2 * MAX_LANES <= self.from.len());
-        for i in (0..self.n).step_by(S::LANES) {
-            let mut best = simd.splat(f32::NEG_INFINITY);
-            let mut at = simd.splat(0.0);
-            let mut meet = |v: S::F32, offset: usize| {
-                let takes = simd.or(simd.gt(v, best), simd.is_nan(v));
-                best = simd.select(takes, v, best);
-                at = simd.select(takes, simd.splat(f32::from_bits(offset as u32)), at);
-            };
-            for row in 0..self.rows {
-                let offset = row * self.width;
-                // SAFETY: an element of the window of output i < n, in one of the rows, has STRIDE * LANES and one more
-                // after it within the 2 * MAX_LANES that follow the last.
-                unsafe {
-                    let p = self.from.as_ptr().add(row * self.pitch + i * STRIDE);
-                    if STRIDE == 1 {
-                        for k in 0..kernel {
-                            meet(simd.load(p.add(k)), offset + k);
-                        }
-                    } else {
-                        for k in (0..kernel).step_by(2) {
-                            let p = p.add(k);
-                            let (even, odd) = simd.deinterleave(simd.load(p), simd.load(p.add(S::LANES)));
-                            meet(even, offset + k);
-                            if k + 1 < kernel {
-                                meet(odd, offset + k + 1);
-                            }
-                        }
-                    }
-                }
-            }
-            let n = self.n - i;
-            // SAFETY: both hold n elements from i on; a position is as large as an f32.
-            unsafe {
-                simd.store_up_to(y.as_mut_ptr().add(i), n, best);
-                simd.store_up_to(positions.as_mut_ptr().add(i).cast(), n, at);
             }
         }
     }

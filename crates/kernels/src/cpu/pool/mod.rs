@@ -159,6 +159,18 @@ impl Dimension {
         first.min(self.output)..end.min(self.output)
     }
 
+    /// From the outputs that reach the input before `input` to those that reach `input`.
+    #[inline(always)]
+    fn move_on(self, outputs: &mut Range<usize>, input: usize) {
+        let padded = input + self.padding;
+        while outputs.end < self.output && outputs.end * self.stride <= padded {
+            outputs.end += 1;
+        }
+        while outputs.start < outputs.end && outputs.start * self.stride + self.kernel <= padded {
+            outputs.start += 1;
+        }
+    }
+
     /// How much the window of output `o` covers of the padded input.
     #[inline(always)]
     fn covered_with_padding(self, o: usize) -> usize {

@@ -207,7 +207,7 @@ impl<F: Fold> Strips<F> {
 /// The first `rows` rows of `x`, which lie `width` elements apart, folded into `out`, of which the last 2 * MAX_LANES
 /// elements are room to spare.
 #[inline(always)]
-pub(super) fn fold_rows<S: Simd, F: Fold>(simd: S, x: &[f32], rows: usize, width: usize, out: &mut [f32]) {
+fn fold_rows<S: Simd, F: Fold>(simd: S, x: &[f32], rows: usize, width: usize, out: &mut [f32]) {
     let len = out.len() - 2 * MAX_LANES;
     // What may be read in the last row, and so in all.
     let room = x.len() - (rows - 1) * width;

@@ -79,7 +79,7 @@ impl SimdOp for RowsBackward<'_> {
             UpsampleMode::Bilinear { align_corners: false } if doubles => {
                 self.halve(simd, &mut sums, gx, Sums::halve_mixes);
             }
-            _ => self.by_table(&mut sums, gx),
+            _ => self.by_table(simd, &mut sums, gx),
         }
     }
 }
@@ -142,7 +142,7 @@ impl RowsBackward<'_> {
                 // With one more output at either end; the outermost ones count twice instead.
                 let (first, n) = (part * STRIP, 2 * gx.len());
                 let (left, right) = (usize::from(first > 0), usize::from(first + n < width));
-                outputs.add_up(first - left, &mut sums.0[1 - left..1 + n + right]);
+                outputs.add_up(simd, first - left, &mut sums.0[1 - left..1 + n + right]);
                 if left == 0 {
                     sums.0[0] = sums.0[1];
                 }
@@ -156,7 +156,7 @@ impl RowsBackward<'_> {
 
     /// Any widths.
     #[inline(always)]
-    fn by_table(&self, sums: &mut Sums, gx: &mut [f32]) {
+    fn by_table<S: Simd>(&self, simd: S, sums: &mut Sums, gx: &mut [f32]) {
         let width = self.output.w;
         let mut columns = [Between { left: 0, right: 0, weight: 0.0 }; STRIP];
         let mut known = None;
@@ -171,7 +171,7 @@ impl RowsBackward<'_> {
                     }
                 }
                 let sums = &mut sums.0[..n];
-                outputs.add_up(first, sums);
+                outputs.add_up(simd, first, sums);
                 match self.mode {
                     UpsampleMode::Nearest => along.copies(&columns[..n], sums),
                     UpsampleMode::Bilinear { .. } => along.mixes(&columns[..n], sums),
@@ -192,24 +192,53 @@ struct RowOutputs<'a> {
     first: usize,
 }
 
+/// Rows of outputs that are added up in registers: those of a pixel that is doubled.
+const ROWS: usize = 4;
+
 impl RowOutputs<'_> {
     /// The sums of their columns from `column` on, each row by its weight.
     #[inline(always)]
-    fn add_up(&self, column: usize, sums: &mut [f32]) {
-        sums.fill(0.0);
-        for o in self.first..self.of.output.h {
-            let Between { left, right, weight } = self.of.between_rows(o);
-            if left > self.row {
-                break;
+    fn add_up<S: Simd>(&self, simd: S, column: usize, sums: &mut [f32]) {
+        let (width, height) = (self.of.output.w, self.of.output.h);
+        let (mut o, mut more) = (self.first, true);
+        let mut first = true;
+        while first || more {
+            let mut rows = [(self.gy, 0.0); ROWS];
+            let mut n = 0;
+            while n < ROWS && more {
+                let Between { left, right, weight } = self.of.between_rows(o.min(height - 1));
+                more = o < height && left <= self.row;
+                if more {
+                    let share = match (left == self.row, right == self.row) {
+                        (true, true) => 1.0,
+                        (true, false) => 1.0 - weight,
+                        (false, _) => weight,
+                    };
+                    rows[n] = (&self.gy[o * width + column..][..sums.len()], share);
+                    (o, n) = (o + 1, n + 1);
+                }
             }
-            let share = match (left == self.row, right == self.row) {
-                (true, true) => 1.0,
-                (true, false) => 1.0 - weight,
-                (false, _) => weight,
-            };
-            for (sum, g) in sums.iter_mut().zip(&self.gy[o * self.of.output.w + column..]) {
-                *sum += share * g;
+            add_rows(simd, &rows[..n], first, sums);
+            first = false;
+        }
+    }
+}
+
+/// The sums of `rows`, each as long as `sums` and times its weight; added to what is there unless these are the first.
+#[inline(always)]
+fn add_rows<S: Simd>(simd: S, rows: &[(&[f32], f32)], first: bool, sums: &mut [f32]) {
+    let rows = &rows[..rows.len().min(ROWS)];
+    assert!(rows.iter().all(|(row, _)| row.len() >= sums.len()));
+    for i in (0..sums.len()).step_by(S::LANES) {
+        let n = sums.len() - i;
+        // SAFETY: `sums` and each of the rows hold n elements from i on.
+        unsafe {
+            let to = sums.as_mut_ptr().add(i);
+            let mut sum = if first { simd.splat(0.0) } else { simd.load_up_to(to, n) };
+            for (row, weight) in rows {
+                sum = simd.mul_add(simd.load_up_to(row.as_ptr().add(i), n), simd.splat(*weight), sum);
             }
+            simd.store_up_to(to, n, sum);
         }
     }
 }
