@@ -1,4 +1,4 @@
-// gx = f'(x) * gy, one element an invocation; the constant ACTIVATION says which f.
+// gx = f'(x) * gy, one element an invocation; the constant ACTIVATION says which f, as in epilogue.wgsl.
 
 struct Params {
     // Elements of an image, and of all.
@@ -10,8 +10,6 @@ struct Params {
     gy_stride: u32,
     gx_first: u32,
     gx_stride: u32,
-    // Whether what is there is added to.
-    accumulate: u32,
     parameter: f32,
 }
 
@@ -20,36 +18,27 @@ struct Params {
 @group(0) @binding(2) var<storage, read> gy: array<f32>;
 @group(0) @binding(3) var<storage, read_write> gx: array<f32>;
 
-// x such that nothing is lost in the tails, 1 / (1 + e^-x) * 1 / (1 + e^x).
-fn logistic_slope(x: f32) -> f32 {
-    let e = exponential(-abs(x));
-    let whole = 1.0 + e;
-    return e / whole / whole;
-}
-
-// 0 where the slope is, whatever `x` is: nothing times infinity is NaN elsewhere, as in PyTorch.
-fn passed(x: f32, gradient: f32, parameter: f32) -> f32 {
-    const FRAC_1_SQRT_2PI: f32 = 0.3989422804;
-    var result = gradient;
+// f'(x) * g. Where a derivative jumps it is that of the lower side. Where that of the first is 0 nothing passes, whatever g
+// is; NaN has a derivative in the first three, as in PyTorch.
+fn passed(x: f32, g: f32, parameter: f32) -> f32 {
+    let above = x > 0.0 && !is_nan(x);
+    var all = g;
     switch ACTIVATION {
-        case 1u: { result = select(0.0, gradient, x > 0.0 || is_nan(x)); }
-        case 2u: { result = select(gradient * parameter, gradient, x > 0.0 && !is_nan(x)); }
-        case 3u: { result = select(0.0, gradient, x > 0.0 && x < 6.0 && !is_nan(x)); }
-        case 4u: { result = select(gradient * (exponential(x) * parameter), gradient, x > 0.0); }
-        case 5u: { result = gradient * (normal_cdf(x) + x * (FRAC_1_SQRT_2PI * bell(min(abs(x), 14.4), 0.5))); }
-        case 6u: { result = gradient * (logistic(x) + x * logistic_slope(x)); }
-        case 7u: { result = gradient * logistic_slope(x); }
-        case 8u: { result = gradient * (4.0 * logistic_slope(x + x)); }
+        case 1u: { return select(0.0, g, above || is_nan(x)); }
+        case 2u: { return select(g * parameter, g, above); }
+        case 3u: { return select(0.0, g, above && x < 6.0); }
+        case 4u: { all = select(g * (exponential(x) * parameter), g, above); }
+        case 5u: {
+            let normal = normal_distribution(x);
+            all = g * (normal.x + x * normal.y);
+        }
+        case 6u: { all = g * (logistic(x) + x * logistic_slope(x)); }
+        case 7u: { all = g * logistic_slope(x); }
+        // tanh(x) = 2 logistic(2 x) - 1
+        case 8u: { all = g * (logistic_slope(2.0 * x) * 4.0); }
         default: {}
     }
-    if ACTIVATION >= 4u && is_nan(x) {
-        result = x;
-    }
-    // Of either infinity, GELU and SiLU have no slope.
-    if (ACTIVATION == 5u || ACTIVATION == 6u) && !is_finite(x) {
-        result = bitcast<f32>(bitcast<u32>(x) | 0x7fc00000u);
-    }
-    return result;
+    return select(all, x, is_nan(x));
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -60,11 +49,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     }
     let n = i / p.image;
     let at = i % p.image;
-    let gradient = gy[p.gy_first + n * p.gy_stride + at];
-    var result = passed(x[p.x_first + n * p.x_stride + at], gradient, p.parameter);
-    let gx_at = p.gx_first + n * p.gx_stride + at;
-    if p.accumulate == 1u {
-        result = gx[gx_at] + result;
-    }
-    gx[gx_at] = result;
+    let g = gy[p.gy_first + n * p.gy_stride + at];
+    let to = p.gx_first + n * p.gx_stride + at;
+    gx[to] = updated(gx[to], passed(x[p.x_first + n * p.x_stride + at], g, p.parameter));
 }

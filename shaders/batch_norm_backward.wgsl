@@ -1,5 +1,5 @@
-// gx = factor * gy + slope * (x - mean) + offset, each channel with its own; without the latter two where, as the constant
-// TRAIN says, the statistics are given. One element an invocation.
+// gx = factor * gy or, if the constant TRAIN is 1, factor * (gy - offset - (x - mean) * slope), each channel with its own;
+// one element an invocation.
 
 struct Params {
     // Elements, and those of an image and a plane.
@@ -14,15 +14,13 @@ struct Params {
     gy_stride: u32,
     gx_first: u32,
     gx_stride: u32,
-    // Whether what is there is added to.
-    accumulate: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> gy: array<f32>;
-// Mean, factor, slope, offset.
-@group(0) @binding(3) var<storage, read> scales: array<vec4<f32>>;
+// Mean, factor, offset and slope.
+@group(0) @binding(3) var<storage, read> terms: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> gx: array<f32>;
 
 @compute @workgroup_size(WORKGROUP)
@@ -33,15 +31,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     }
     let n = i / p.image;
     let at = i % p.image;
-    let scale = scales[p.channel + at / p.plane];
-    var result = gy[p.gy_first + n * p.gy_stride + at] * scale.y;
+    let term = terms[p.channel + at / p.plane];
+    var g = gy[p.gy_first + n * p.gy_stride + at];
     if TRAIN == 1u {
-        let distance = x[p.x_first + n * p.x_stride + at] - scale.x;
-        result = result + (distance * scale.z + scale.w);
+        g = g - term.z - (x[p.x_first + n * p.x_stride + at] - term.x) * term.w;
     }
-    let gx_at = p.gx_first + n * p.gx_stride + at;
-    if p.accumulate == 1u {
-        result = gx[gx_at] + result;
-    }
-    gx[gx_at] = result;
+    let to = p.gx_first + n * p.gx_stride + at;
+    gx[to] = updated(gx[to], g * term.y);
 }

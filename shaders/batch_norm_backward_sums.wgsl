@@ -1,5 +1,5 @@
-// Of each strip of a channel the sums of gy, of gy * (x - mean) and of x - mean; one strip a workgroup, strips as in
-// batch_norm_moments.wgsl.
+// The sums of gy, of gy * (x - mean) and of x - mean, over each strip of a channel; one strip a workgroup. A strip is a run
+// of elements of one channel, counted through the planes of all images.
 
 struct Params {
     // Strips of all channels together.
@@ -13,6 +13,7 @@ struct Params {
     strip: u32,
     // Sums in front of the first.
     sums_first: u32,
+    // That of the first channel.
     mean_first: u32,
     x_first: u32,
     x_stride: u32,
@@ -24,7 +25,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> gy: array<f32>;
 @group(0) @binding(3) var<storage, read> mean: array<f32>;
-@group(0) @binding(4) var<storage, read_write> strips: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> strip_sums: array<vec4<f32>>;
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -40,25 +41,22 @@ fn main(
     let start = i / p.channels * p.strip;
     let end = min(start + p.strip, p.elements);
     let center = mean[p.mean_first + c];
-    var gradients = 0.0;
+    var g_sum = 0.0;
     var products = 0.0;
     var distances = 0.0;
     for (var k = start + lane; k < end; k += LANES) {
         let n = k / p.plane;
         let at = c * p.plane + k % p.plane;
+        let g = gy[p.gy_first + n * p.gy_stride + at];
         let distance = x[p.x_first + n * p.x_stride + at] - center;
-        let gradient = gy[p.gy_first + n * p.gy_stride + at];
-        gradients += gradient;
-        products += gradient * distance;
+        g_sum += g;
+        products += g * distance;
         distances += distance;
     }
-    let all = vec4<f32>(
-        sum_of_group(lane, gradients),
-        sum_of_group(lane, products),
-        sum_of_group(lane, distances),
-        0.0,
-    );
+    g_sum = sum_of_group(lane, g_sum);
+    products = sum_of_group(lane, products);
+    distances = sum_of_group(lane, distances);
     if lane == 0u {
-        strips[p.sums_first + i / p.channels * p.pitch + c] = all;
+        strip_sums[p.sums_first + i / p.channels * p.pitch + c] = vec4<f32>(g_sum, products, distances, 0.0);
     }
 }

@@ -1,5 +1,5 @@
-// Sums of ln(sum over classes of exp(x)) - x[label] over the pixels of a workgroup: one pixel an invocation or, if the
-// constant SHARED is 1, one pixel alone, whose classes the lanes share.
+// Sums of cross-entropies over the pixels of a workgroup: one pixel an invocation or, if the constant SHARED is 1, one pixel
+// alone, whose classes the lanes share.
 
 struct Params {
     // Workgroups, pixels, and pixels of an image.
@@ -12,41 +12,44 @@ struct Params {
     labels_first: u32,
     x_first: u32,
     x_stride: u32,
+    // Whether there is a weight for each class, or one for all.
+    weighted: u32,
+    // Whether something is spread over all classes.
+    smooths: u32,
+    // The factors of -ln p: of the label and of a class, before their weights, and that of all classes together.
+    of_label: f32,
+    of_class: f32,
+    of_classes: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read> labels: array<u32>;
-@group(0) @binding(3) var<storage, read_write> group_sums: array<f32>;
+@group(0) @binding(3) var<storage, read> class_weights: array<f32>;
+@group(0) @binding(4) var<storage, read_write> group_sums: array<f32>;
 
-fn logit(pixel: u32, class_index: u32) -> f32 {
-    return x[p.x_first + pixel / p.plane * p.x_stride + class_index * p.plane + pixel % p.plane];
-}
-
-// The largest logit of the classes from `first` on, every `step`.
-fn largest_key(pixel: u32, first: u32, step: u32) -> u32 {
-    var key = 0u;
-    for (var c = first; c < p.classes; c += step) {
-        key = max(key, ordered(logit(pixel, c)));
-    }
-    return key;
-}
-
-fn sum_below(pixel: u32, first: u32, step: u32, largest: f32) -> f32 {
+// The sum over classes of their factors times the distance to the largest logit.
+fn spread(pixel: u32, first: u32, step: u32, largest: f32) -> f32 {
     var sum = 0.0;
-    for (var block = first; block < p.classes; block += BLOCK * step) {
-        let end = min(block + BLOCK * step, p.classes);
-        var part = 0.0;
-        for (var c = block; c < end; c += step) {
-            part += exponential_below(logit(pixel, c), largest);
+    if p.smooths == 1u {
+        for (var c = first; c < p.classes; c += step) {
+            sum += p.of_class * weight(c) * (largest - logit(pixel, c));
         }
-        sum += part;
     }
     return sum;
 }
 
-fn loss(pixel: u32, largest: f32, sum: f32) -> f32 {
-    return (largest - logit(pixel, labels[p.labels_first + pixel])) + select(logarithm(sum), sum, is_nan(sum));
+fn loss(pixel: u32, largest: f32, sum: f32, spread: f32) -> f32 {
+    let label = labels[p.labels_first + pixel];
+    if label == IGNORED {
+        return 0.0;
+    }
+    let log = select(logarithm(sum), sum, is_nan(sum));
+    let of_label = p.of_label * weight(label) * ((largest - logit(pixel, label)) + log);
+    if p.smooths == 1u {
+        return of_label + (p.of_classes * log + spread);
+    }
+    return of_label;
 }
 
 @compute @workgroup_size(LANES)
@@ -63,12 +66,12 @@ fn main(
     if SHARED == 1u {
         let largest = from_ordered(largest_of_group(lane, largest_key(i, lane, LANES)));
         let below = sum_of_group(lane, sum_below(i, lane, LANES, largest));
-        sum = loss(i, largest, below);
+        sum = loss(i, largest, below, sum_of_group(lane, spread(i, lane, LANES, largest)));
     } else {
         let pixel = i * LANES + lane;
         if pixel < p.count {
             let largest = from_ordered(largest_key(pixel, 0u, 1u));
-            sum = loss(pixel, largest, sum_below(pixel, 0u, 1u, largest));
+            sum = loss(pixel, largest, sum_below(pixel, 0u, 1u, largest), spread(pixel, 0u, 1u, largest));
         }
         sum = sum_of_group(lane, sum);
     }

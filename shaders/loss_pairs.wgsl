@@ -1,5 +1,4 @@
-// Sums, over strips of elements, of (x - t)^2 or, if the constant LOGITS is 1, of the binary cross-entropy between t and the
-// sigmoid of x; one strip a workgroup.
+// Sums, over strips of elements, of (x - t)^2 or, if the constant ABSOLUTE is 1, of |x - t|; one strip a workgroup.
 
 struct Params {
     strips: u32,
@@ -20,14 +19,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read> t: array<f32>;
 @group(0) @binding(3) var<storage, read_write> strip_sums: array<f32>;
 
-// (1 - t) x + max(-x, 0) + ln(1 + exp(-|x|))
-fn cross_entropy(x: f32, t: f32) -> f32 {
-    // For negative x the first two are -t x: as a difference they would cancel. Infinities want it in full.
-    let full = (1.0 - t) * x + select(0.0, -x, x < 0.0);
-    let linear = select(full, -t * x, x < 0.0 && is_finite(x));
-    return linear + logarithm_1_plus(exponential(-abs(x)));
-}
-
 @compute @workgroup_size(LANES)
 fn main(
     @builtin(local_invocation_index) lane: u32,
@@ -44,12 +35,11 @@ fn main(
     for (var i = start + lane; i < end; i += LANES) {
         let n = i / p.image;
         let at = i % p.image;
-        let a = x[p.x_first + n * p.x_stride + at];
-        let b = t[p.t_first + n * p.t_stride + at];
-        if LOGITS == 1u {
-            sum += cross_entropy(a, b);
+        let d = x[p.x_first + n * p.x_stride + at] - t[p.t_first + n * p.t_stride + at];
+        if ABSOLUTE == 1u {
+            sum += abs(d);
         } else {
-            sum += (a - b) * (a - b);
+            sum += d * d;
         }
     }
     sum = sum_of_group(lane, sum);

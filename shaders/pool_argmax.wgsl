@@ -1,31 +1,6 @@
-// The largest element of each window and where in its plane it lies, one window an invocation: the first of equal ones; of
-// several NaN the last.
+// The largest element of each window and where it is in its plane, one window an invocation. Needs pool_params.wgsl and
+// pool_windows.wgsl.
 
-struct Params {
-    // Windows, and those of an image, a plane and a row.
-    count: u32,
-    image: u32,
-    plane: u32,
-    row: u32,
-    height: u32,
-    width: u32,
-    kernel_height: u32,
-    kernel_width: u32,
-    stride_height: u32,
-    stride_width: u32,
-    padding_height: u32,
-    padding_width: u32,
-    x_first: u32,
-    x_stride: u32,
-    y_first: u32,
-    y_stride: u32,
-    at_first: u32,
-    at_stride: u32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(0) @binding(3) var<storage, read_write> positions: array<u32>;
 
 @compute @workgroup_size(WORKGROUP)
@@ -39,19 +14,20 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     let rows = covered(at % p.plane / p.row * p.stride_height, p.kernel_height, p.padding_height, p.height);
     let columns = covered(at % p.row * p.stride_width, p.kernel_width, p.padding_width, p.width);
     let start = p.x_first + n * p.x_stride + at / p.plane * (p.height * p.width);
-    var best = 0u;
-    var position = rows.x * p.width + columns.x;
+    // Below every number, so that the first one of all is taken.
+    var largest = 0u;
+    var position = 0u;
     for (var h = rows.x; h < rows.y; h++) {
         for (var w = columns.x; w < columns.y; w++) {
             let value = x[start + h * p.width + w];
-            // Zeros are equal, whatever their sign.
-            let key = ordered(select(value, 0.0, value == 0.0));
-            if key > best || key == 0xffffffffu {
-                best = key;
+            // The two zeros are equal, of which the first is taken; of NaN, the last.
+            let key = select(ordered(value), ordered(0.0), (bitcast<u32>(value) & 0x7fffffffu) == 0u);
+            if key > largest || is_nan(value) {
+                largest = key;
                 position = h * p.width + w;
             }
         }
     }
     y[p.y_first + n * p.y_stride + at] = x[start + position];
-    positions[p.at_first + n * p.at_stride + at] = position;
+    positions[p.positions_first + n * p.positions_stride + at] = position;
 }

@@ -1,7 +1,7 @@
-// Each element of a plane gets its share of the gradient of the plane's mean, one element an invocation.
+// The gradient of the mean of each plane, to each of its elements: one element an invocation.
 
 struct Params {
-    // Elements, and those of an image and a plane.
+    // Elements, and those of an image and a plane; the last as a divisor, too.
     count: u32,
     image: u32,
     plane: u32,
@@ -10,8 +10,6 @@ struct Params {
     gy_stride: u32,
     gx_first: u32,
     gx_stride: u32,
-    // Whether what is there is added to.
-    accumulate: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -26,10 +24,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     }
     let n = i / p.image;
     let at = i % p.image;
-    var result = quotient(gy[p.gy_first + n * p.gy_stride + at / p.plane], p.divisor);
-    let gx_at = p.gx_first + n * p.gx_stride + at;
-    if p.accumulate == 1u {
-        result = gx[gx_at] + result;
-    }
-    gx[gx_at] = result;
+    let to = p.gx_first + n * p.gx_stride + at;
+    gx[to] = updated(gx[to], quotient(gy[p.gy_first + n * p.gy_stride + at / p.plane], p.divisor));
 }

@@ -1,4 +1,4 @@
-// gx = y * (gy - sum of gy * y) along lines, one line an invocation. Needs softmax_backward_lines.wgsl.
+// gx = y * (gy - sum of y * gy) along lines, one line an invocation. Needs softmax_backward_lines.wgsl.
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>) {
@@ -12,11 +12,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
         let end = min(block + BLOCK, p.len);
         var part = 0.0;
         for (var k = block; k < end; k++) {
-            part += product(start, k);
+            let place = places(start, k);
+            part += y[place.x] * gy[place.y];
         }
         dot += part;
     }
     for (var k = 0u; k < p.len; k++) {
-        write(start, k, dot);
+        put(start, k, dot);
     }
 }

@@ -1,4 +1,4 @@
-// gx = y * (gy - dot) for some images, with the sums that softmax_backward_dots.wgsl has found.
+// gx = y * (gy - dot) for some images, with the sums of y * gy that softmax_backward_dots.wgsl has found.
 
 struct Params {
     // Elements of an image, and of all.
@@ -11,8 +11,6 @@ struct Params {
     dots_first: u32,
     gx_first: u32,
     gx_stride: u32,
-    // Whether what is there is added to.
-    accumulate: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -30,10 +28,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     let n = i / p.image;
     let at = i % p.image;
     let above = gy[p.gy_first + n * p.gy_stride + at] - dots[p.dots_first + at];
-    var result = y[p.y_first + n * p.y_stride + at] * above;
-    let gx_at = p.gx_first + n * p.gx_stride + at;
-    if p.accumulate == 1u {
-        result = gx[gx_at] + result;
-    }
-    gx[gx_at] = result;
+    let to = p.gx_first + n * p.gx_stride + at;
+    gx[to] = updated(gx[to], y[p.y_first + n * p.y_stride + at] * above);
 }

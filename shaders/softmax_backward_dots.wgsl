@@ -1,10 +1,10 @@
-// The sum of gy * y over some images, for each element of an image, from part to part; one element an invocation.
+// The sum of y * gy over some images, joined to that over the images before; one position of the image an invocation.
 
 struct Params {
-    // Elements of an image, and images.
+    // Elements of an image.
     image: u32,
     images: u32,
-    // Whether there is a sum of images before these.
+    // Whether there are images before.
     join: u32,
     y_first: u32,
     y_stride: u32,
@@ -25,17 +25,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
         return;
     }
     var dot = 0.0;
-    for (var block = 0u; block < p.images; block += BLOCK) {
-        let end = min(block + BLOCK, p.images);
-        var part = 0.0;
-        for (var n = block; n < end; n++) {
-            part += y[p.y_first + n * p.y_stride + i] * gy[p.gy_first + n * p.gy_stride + i];
-        }
-        dot += part;
+    for (var n = 0u; n < p.images; n++) {
+        dot += y[p.y_first + n * p.y_stride + i] * gy[p.gy_first + n * p.gy_stride + i];
     }
-    let at = p.dots_first + i;
     if p.join == 1u {
-        dot = dots[at] + dot;
+        dot += dots[p.dots_first + i];
     }
-    dots[at] = dot;
+    dots[p.dots_first + i] = dot;
 }

@@ -18,8 +18,6 @@ struct Params {
     gy_stride: u32,
     gx_first: u32,
     gx_stride: u32,
-    // Whether what is there is added to.
-    accumulate: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -27,22 +25,20 @@ struct Params {
 @group(0) @binding(2) var<storage, read> gy: array<f32>;
 @group(0) @binding(3) var<storage, read_write> gx: array<f32>;
 
-// The first elements of a line in y, gy and gx.
+// The first elements of a line: in y, gy and gx.
 fn starts(line: u32) -> vec3<u32> {
     let n = line / p.image;
-    let at = line % p.image / p.across * p.slab + line % p.across;
-    return vec3<u32>(p.y_first + n * p.y_stride, p.gy_first + n * p.gy_stride, p.gx_first + n * p.gx_stride) + at;
+    let start = line % p.image / p.across * p.slab + line % p.across;
+    return vec3<u32>(p.y_first, p.gy_first, p.gx_first) + n * vec3<u32>(p.y_stride, p.gy_stride, p.gx_stride) + start;
 }
 
-fn product(start: vec3<u32>, k: u32) -> f32 {
-    return y[start.x + k * p.y_step] * gy[start.y + k * p.gy_step];
+// Elements k of a line: in y, gy and gx.
+fn places(starts: vec3<u32>, k: u32) -> vec3<u32> {
+    return starts + k * vec3<u32>(p.y_step, p.gy_step, p.gx_step);
 }
 
-fn write(start: vec3<u32>, k: u32, dot: f32) {
-    var result = y[start.x + k * p.y_step] * (gy[start.y + k * p.gy_step] - dot);
-    let at = start.z + k * p.gx_step;
-    if p.accumulate == 1u {
-        result = gx[at] + result;
-    }
-    gx[at] = result;
+// y * (gy - the sum of y * gy over the line), at element k.
+fn put(starts: vec3<u32>, k: u32, dot: f32) {
+    let place = places(starts, k);
+    gx[place.z] = updated(gx[place.z], y[place.x] * (gy[place.y] - dot));
 }

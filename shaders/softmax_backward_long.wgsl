@@ -16,12 +16,13 @@ fn main(
         let end = min(block + BLOCK * LANES, p.len);
         var part = 0.0;
         for (var k = block; k < end; k += LANES) {
-            part += product(start, k);
+            let place = places(start, k);
+            part += y[place.x] * gy[place.y];
         }
         dot += part;
     }
-    let whole = sum_of_group(lane, dot);
+    dot = sum_of_group(lane, dot);
     for (var k = lane; k < p.len; k += LANES) {
-        write(start, k, whole);
+        put(start, k, dot);
     }
 }

@@ -1,5 +1,5 @@
-// Each pixel of the input of an upsampling gathers the gradients of the outputs that came from it, by their weights; one
-// pixel an invocation. The constant BILINEAR says whether an output came from one pixel or from four.
+// What comes to each pixel from those that copied it or, if the constant BILINEAR is 1, lie between it and its neighbours, by
+// their weights; one pixel an invocation. Where the output's rows and columns came from is a table.
 
 struct Params {
     // Elements of the input, and those of an image, a plane and a row.
@@ -7,42 +7,33 @@ struct Params {
     image: u32,
     plane: u32,
     row: u32,
-    // Extents of the output.
     height: u32,
-    width: u32,
-    // Where the tables of the rows and of the columns begin.
+    out_height: u32,
+    out_width: u32,
     rows_first: u32,
+    row_weights_first: u32,
     columns_first: u32,
+    column_weights_first: u32,
     gy_first: u32,
     gy_stride: u32,
     gx_first: u32,
     gx_stride: u32,
-    // Whether what is there is added to.
-    accumulate: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> gy: array<f32>;
-// Of an axis: for each output the first input that it came from, then the weight of the next one; then for each input the
-// first output that came from it, then the one behind the last.
-@group(0) @binding(2) var<storage, read> tables: array<u32>;
-@group(0) @binding(3) var<storage, read_write> gx: array<f32>;
+// For each row of the input, and for the one behind the last, the first row of the output that has it above (or as its
+// source), and for each of the output the weight of the one below; the same for columns.
+@group(0) @binding(2) var<storage, read> rows: array<u32>;
+@group(0) @binding(3) var<storage, read> row_weights: array<f32>;
+@group(0) @binding(4) var<storage, read> columns: array<u32>;
+@group(0) @binding(5) var<storage, read> column_weights: array<f32>;
+@group(0) @binding(6) var<storage, read_write> gx: array<f32>;
 
-// The weight of an input in an output of an axis of `outputs` and `inputs`.
-fn weight_of(first: u32, output: u32, outputs: u32, input: u32, inputs: u32) -> f32 {
-    if BILINEAR == 0u {
-        return 1.0;
-    }
-    let left = tables[first + output];
-    let weight = bitcast<f32>(tables[first + outputs + output]);
-    let of_left = select(0.0, 1.0 - weight, left == input);
-    return of_left + select(0.0, weight, min(left + 1u, inputs - 1u) == input);
-}
-
-// The outputs from .x to .y that came from an input.
-fn outputs_of(first: u32, outputs: u32, input: u32, inputs: u32) -> vec2<u32> {
-    let spans = first + 2u * outputs + input;
-    return vec2<u32>(tables[spans], tables[spans + inputs]);
+// The part of an output that comes from an input on its near side (from above, from the left), or on the other; the last
+// input is on both sides of the outputs behind it.
+fn share(near: bool, last: bool, weight: f32) -> f32 {
+    return select(weight, select(1.0 - weight, 1.0, last), near);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -55,21 +46,32 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     let at = i % p.image;
     let h = at % p.plane / p.row;
     let w = at % p.row;
-    let in_height = p.plane / p.row;
-    let rows = outputs_of(p.rows_first, p.height, h, in_height);
-    let columns = outputs_of(p.columns_first, p.width, w, p.row);
-    let start = p.gy_first + n * p.gy_stride + at / p.plane * (p.height * p.width);
-    var result = 0.0;
-    for (var y = rows.x; y < rows.y; y++) {
+    let below = rows[p.rows_first + h];
+    let right = columns[p.columns_first + w];
+    var top = below;
+    var left = right;
+    if BILINEAR == 1u {
+        top = rows[p.rows_first + max(h, 1u) - 1u];
+        left = columns[p.columns_first + max(w, 1u) - 1u];
+    }
+    let bottom = rows[p.rows_first + h + 1u];
+    let end = columns[p.columns_first + w + 1u];
+    let start = p.gy_first + n * p.gy_stride + at / p.plane * (p.out_height * p.out_width);
+    var sum = 0.0;
+    for (var k = top; k < bottom; k++) {
         var of_row = 0.0;
-        for (var x = columns.x; x < columns.y; x++) {
-            of_row += gy[start + y * p.width + x] * weight_of(p.columns_first, x, p.width, w, p.row);
+        for (var l = left; l < end; l++) {
+            var g = gy[start + k * p.out_width + l];
+            if BILINEAR == 1u {
+                g = g * share(l >= right, w + 1u == p.row, column_weights[p.column_weights_first + l]);
+            }
+            of_row += g;
         }
-        result += of_row * weight_of(p.rows_first, y, p.height, h, in_height);
+        if BILINEAR == 1u {
+            of_row = of_row * share(k >= below, h + 1u == p.height, row_weights[p.row_weights_first + k]);
+        }
+        sum += of_row;
     }
-    let gx_at = p.gx_first + n * p.gx_stride + at;
-    if p.accumulate == 1u {
-        result = gx[gx_at] + result;
-    }
-    gx[gx_at] = result;
+    let to = p.gx_first + n * p.gx_stride + at;
+    gx[to] = updated(gx[to], sum);
 }

@@ -5,12 +5,12 @@ use std::cell::Cell;
 
 use tilewise_bench::check::laws;
 use tilewise_kernels::{
-    Activation, Affine, AvgPool2dParams, Axis, BatchNorm, BatchNormGradients, Conv2dAlgo,
+    Activation, Adam, Affine, AvgPool2dParams, Axis, BatchNorm, BatchNormGradients, Conv2dAlgo,
     Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan, Conv2dParams, Conv2dPlan, Conv2dShape,
     ConvTranspose2dBackwardInputPlan, ConvTranspose2dBackwardWeightsPlan, ConvTranspose2dParams,
-    ConvTranspose2dPlan, ConvTranspose2dShape, LinearBackwardInputPlan, LinearBackwardWeightsPlan,
-    LinearPlan, LinearShape, MaxPool2dParams, Moments, Padding, PoolShape, Result, RunningStats, Shape4,
-    Tensor, Training, Update, UpsampleMode,
+    ConvTranspose2dPlan, ConvTranspose2dShape, CrossEntropy, LinearBackwardInputPlan,
+    LinearBackwardWeightsPlan, LinearPlan, LinearShape, MaxPool2dParams, Moments, Padding, PoolShape, Result,
+    RunningStats, Sgd, Shape4, Tensor, Training, Update, UpsampleMode,
 };
 
 /// The system's allocator, counting the calls of each thread.
@@ -350,5 +350,36 @@ fn calls_into_given_memory_allocate_nothing() {
         let frame = Padding::from(1);
         check("pad", &mut || cpu.pad_into(x.view(), frame, 0.0, framed.view_mut()));
         check("crop", &mut || cpu.crop_into(framed.view(), frame, same.view_mut()));
+
+        let (target, mut loss) = (tensor(2, 6, 12, 18), tensor(1, 1, 1, 1));
+        let (labels, weights) = (vec![3; 2 * 12 * 18], [2.0; 6]);
+        let params =
+            CrossEntropy { class_weights: Some(&weights), label_smoothing: 0.1, ignore_index: Some(1) };
+        let (x, target) = (x.view(), target.view());
+        check("cross_entropy", &mut || cpu.cross_entropy_into(x, &labels, params, loss.view_mut()));
+        check("bce", &mut || cpu.bce_with_logits_into(x, target, Some(&weights), loss.view_mut()));
+        check("mse", &mut || cpu.mse_into(x, target, loss.view_mut()));
+        check("l1", &mut || cpu.l1_into(x, target, loss.view_mut()));
+        check("dice", &mut || cpu.dice_into(x, target, 1.0, loss.view_mut()));
+        for update in [Update::Write, Update::Accumulate] {
+            let mut gx = same.view_mut();
+            check("cross_entropy_backward", &mut || {
+                cpu.cross_entropy_backward_into(x, &labels, params, 1.0, gx.reborrow(), update)
+            });
+            check("bce_backward", &mut || {
+                cpu.bce_with_logits_backward_into(x, target, Some(&weights), 1.0, gx.reborrow(), update)
+            });
+            check("mse_backward", &mut || cpu.mse_backward_into(x, target, 1.0, gx.reborrow(), update));
+            check("l1_backward", &mut || cpu.l1_backward_into(x, target, 1.0, gx.reborrow(), update));
+            check("dice_backward", &mut || {
+                cpu.dice_backward_into(x, target, 1.0, 1.0, gx.reborrow(), update)
+            });
+        }
+
+        let [mut p, mut m, mut v] = [(); 3].map(|()| Tensor::zeros(x.shape()).unwrap());
+        let (sgd, adam) = (Sgd { momentum: 0.9, ..Sgd::default() }, Adam::default());
+        check("sgd", &mut || cpu.sgd_step(&sgd, p.view_mut(), x, Some(m.view_mut())));
+        check("adam", &mut || cpu.adam_step(&adam, 1, p.view_mut(), x, m.view_mut(), v.view_mut()));
+        check("clip_norm", &mut || cpu.clip_norm_into(p.view_mut(), 1.0, loss.view_mut()));
     }
 }

@@ -3,7 +3,7 @@
 use tilewise_bench::case::{Inputs, Problem, Statistics};
 use tilewise_bench::check::{kernels, laws};
 use tilewise_bench::suites;
-use tilewise_kernels::{Activation, BatchNorm, Cpu, Result, RunningStats, Shape4, Tensor};
+use tilewise_kernels::{Activation, BatchNorm, Cpu, CrossEntropy, Result, RunningStats, Shape4, Tensor};
 
 /// The problem by the easy methods of [`Cpu`]; `None` if an activation is fused, for which there is none.
 fn by_methods(cpu: &Cpu, problem: &Problem, inputs: &Inputs) -> Result<Option<Vec<Tensor>>> {
@@ -45,9 +45,19 @@ fn by_methods(cpu: &Cpu, problem: &Problem, inputs: &Inputs) -> Result<Option<Ve
         Problem::Add { .. } => cpu.add(x, &tensors[1])?,
         Problem::Pad { shape, value } => cpu.pad(x, shape.padding(), value)?,
         Problem::Crop(shape) => cpu.crop(x, shape.margins())?,
-        Problem::CrossEntropy { .. } => scalar(cpu.cross_entropy(x, &inputs.labels)?)?,
-        Problem::BceWithLogits { .. } => scalar(cpu.bce_with_logits(x, &tensors[1])?)?,
+        Problem::CrossEntropy { weighted, label_smoothing, ignore_index, .. } => {
+            let class_weights = weighted.then(|| data(1));
+            let params = CrossEntropy { class_weights, label_smoothing, ignore_index };
+            scalar(cpu.cross_entropy(x, &inputs.labels, params)?)?
+        }
+        Problem::BceWithLogits { weighted, .. } => {
+            scalar(cpu.bce_with_logits(x, &tensors[1], weighted.then(|| data(2)))?)?
+        }
         Problem::Mse { .. } => scalar(cpu.mse(x, &tensors[1])?)?,
+        Problem::L1 { .. } => scalar(cpu.l1(x, &tensors[1])?)?,
+        Problem::Dice { smooth, .. } => scalar(cpu.dice(x, &tensors[1], smooth)?)?,
+        // Steps of training change what is there: there are no easy calls.
+        Problem::Sgd { .. } | Problem::Adam { .. } | Problem::ClipNorm { .. } => return Ok(None),
     };
     Ok(Some(vec![y]))
 }

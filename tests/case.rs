@@ -5,8 +5,8 @@ use tilewise_bench::case::{Case, CaseError, Op, Operand, Problem, Statistics};
 use tilewise_bench::check;
 use tilewise_bench::suites;
 use tilewise_kernels::{
-    Activation, AvgPool2dParams, Axis, Conv2dParams, Conv2dShape, ConvTranspose2dParams,
-    ConvTranspose2dShape, CropShape, LinearShape, MaxPool2dParams, PadShape, Padding, PoolShape, Shape4,
+    Activation, Adam, AvgPool2dParams, Axis, Conv2dParams, Conv2dShape, ConvTranspose2dParams,
+    ConvTranspose2dShape, CropShape, LinearShape, MaxPool2dParams, PadShape, Padding, PoolShape, Sgd, Shape4,
     SoftmaxShape, UpsampleMode, UpsampleShape,
 };
 
@@ -24,7 +24,7 @@ fn functions() -> impl Strategy<Value = Activation> {
 /// Every operator, with parameters of every kind.
 fn problems() -> impl Strategy<Value = Problem> {
     let window = (prop::array::uniform4(1..5usize), prop::array::uniform4(0..4usize), 1..4usize);
-    (extents(6, 30), window, functions(), any::<(bool, bool, f32)>(), 0..17usize).prop_map(
+    (extents(6, 30), window, functions(), any::<(bool, bool, f32)>(), 0..23usize).prop_map(
         |(x, ([kh, kw, sh, sw], [top, bottom, left, right], o), activation, (flag, other, real), which)| {
             let real = if real.is_finite() { real } else { 0.5 };
             let padding =
@@ -83,9 +83,27 @@ fn problems() -> impl Strategy<Value = Problem> {
                 12 => Problem::Add { input },
                 13 => Problem::Pad { shape: PadShape::new(input, padding).unwrap(), value: real },
                 14 => Problem::Crop(CropShape::new(input, padding).unwrap()),
-                15 => Problem::CrossEntropy { input },
-                16 => Problem::BceWithLogits { input },
-                _ => Problem::Mse { input },
+                15 => Problem::CrossEntropy {
+                    input,
+                    weighted: flag,
+                    label_smoothing: [0.0, 0.1, 1.0][top.min(2)],
+                    ignore_index: other.then_some(o),
+                },
+                16 => Problem::BceWithLogits { input, weighted: flag },
+                17 => Problem::Mse { input },
+                18 => Problem::L1 { input },
+                19 => Problem::Dice { input, smooth: real.abs() },
+                20 => {
+                    let momentum = if flag { 0.9 } else { 0.0 };
+                    let sgd = Sgd { lr: real.abs(), momentum, weight_decay: 0.01, nesterov: flag && other };
+                    Problem::Sgd { input, sgd }
+                }
+                21 => {
+                    let beta1 = if flag { 0.5 } else { 0.9 };
+                    let adam = Adam { lr: real.abs(), beta1, decoupled: other, ..Adam::default() };
+                    Problem::Adam { input, adam, step: o as u64 }
+                }
+                _ => Problem::ClipNorm { input, max_norm: real.abs() },
             }
         },
     )

@@ -30,11 +30,11 @@ fn pytorch_agrees() {
             "the oracle of {op} was not judged"
         );
         assert!(
-            rows.iter().any(|r| r.isa == "reference" && r.algo == "gradients" && r.cases > 0),
+            op.is_step() || rows.iter().any(|r| r.isa == "reference" && r.algo == "gradients" && r.cases > 0),
             "the gradients of {op} were not judged"
         );
         assert!(
-            rows.iter().any(|r| r.isa == "portable" && r.algo == "gradients" && r.cases > 0),
+            op.is_step() || rows.iter().any(|r| r.isa == "portable" && r.algo == "gradients" && r.cases > 0),
             "the gradients of {op} did not run"
         );
         assert!(rows.iter().any(|r| r.isa == "portable" && r.cases > 0), "{op} did not run");

@@ -7,8 +7,8 @@ use tilewise_bench::check::{self, CheckOptions, Devices};
 use tilewise_bench::gpu;
 use tilewise_kernels::{
     Activation, Affine, AvgPool2dParams, Axis, Backend, Conv2dParams, Conv2dShape, ConvTranspose2dParams,
-    Cpu, DeviceTensor, Error, Gpu, GpuOptions, LinearShape, MaxPool2dParams, Padding, Result, Shape4, Tensor,
-    UpsampleMode,
+    Cpu, CrossEntropy, DeviceTensor, Error, Gpu, GpuOptions, LinearShape, MaxPool2dParams, Padding, Result,
+    Shape4, Tensor, UpsampleMode,
 };
 
 /// A GPU of its own, so that its counters are its own; `None`, said aloud, where there is none.
@@ -155,6 +155,14 @@ const LARGE: &[&str] = &[
     "cross_entropy:n9c6h20w20",
     "bce_with_logits:n9c5h24w25",
     "mse:n9c5h24w25",
+    "cross_entropy:n9c6h20w20_smoothing0.1ignore255+weighted",
+    "bce_with_logits:n9c5h24w25+weighted",
+    "l1:n9c5h24w25",
+    "dice:n9c5h24w25_smooth1",
+    "dice:n30c70h1w1_smooth1",
+    "sgd:n9c5h24w25_lr0.1momentum0.9decay0.01+nesterov",
+    "adam:n9c5h24w25_lr0.001step3",
+    "clip_norm:n9c5h24w25_max1",
 ];
 
 fn passes(gpu: &Gpu, case: &str) -> Result<(), String> {
@@ -260,8 +268,8 @@ proptest! {
             cpu.upsample(&on_cpu, pair, nearest).map(|y| y.shape()),
         )?;
         prop_assert_eq!(
-            gpu.cross_entropy(&x, &other).is_ok(),
-            cpu.cross_entropy(&on_cpu, &other).is_ok()
+            gpu.cross_entropy(&x, &other, CrossEntropy::default()).is_ok(),
+            cpu.cross_entropy(&on_cpu, &other, CrossEntropy::default()).is_ok()
         );
         if let Ok(shape) = LinearShape::new(on_cpu.shape(), pair[0]) {
             prop_assert!(gpu.plan_linear(shape, &[0.0; 3], Some(&[0.0; 7]), Activation::Relu).is_err());

@@ -11,6 +11,7 @@ mod conv2d;
 mod conv_transpose2d;
 mod linear;
 mod loss;
+mod optimiser;
 mod pad;
 mod pool;
 mod softmax;

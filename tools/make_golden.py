@@ -11,8 +11,9 @@ and not how one library rounds. The file is safetensors; its metadata key "cases
     {"name": "pad_002", "op": "pad", "params": {...}, "inputs": [...], "outputs": [...], "grads": [...]}
 
 with the tensor "x" of that case stored as "pad_002/x". A gradient "gx" is d(loss)/d(x) for the gradient "gy" of the
-output, which is random and stored as an input. Tensors are NCHW; weights are [out, in / groups, kh, kw], transposed
-ones [in, out / groups, kh, kw]; padding is [height, width] or [top, bottom, left, right]; labels are int64.
+output, which is random and stored as an input. A step of an optimiser has none: its output "y" are the parameters.
+Tensors are NCHW; weights are [out, in / groups, kh, kw], transposed ones [in, out / groups, kh, kw]; padding is
+[height, width] or [top, bottom, left, right]; labels are int64.
 """
 
 import argparse
@@ -62,6 +63,11 @@ class Draw:
 
     def image(self, size: int = 9, channels: int = 4) -> torch.Tensor:
         return self.normal(self.between(1, 2), self.between(1, channels), *self.pair(1, size))
+
+
+def exact(value: float) -> float:
+    """The number next to this one that float32 holds."""
+    return float(np.float32(value))
 
 
 def padded(x: torch.Tensor, sides: list[int], value: float = 0.0) -> torch.Tensor:
@@ -257,7 +263,21 @@ def cross_entropy(d: Draw) -> Problem:
     plane = d.pair(1, 4) if d.chance(0.5) else []
     x = d.normal(d.between(1, 5), classes, *plane, scale=3.0)
     labels = torch.from_numpy(d.rng.integers(0, classes, (x.shape[0], *plane)))
-    return Problem({"reduction": "mean"}, {"x": x, "labels": labels}, lambda x, t: {"y": F.cross_entropy(x, t)})
+    params, inputs = {"reduction": "mean"}, {"x": x, "labels": labels}
+    if d.chance(0.5):
+        params["label_smoothing"] = exact(0.1)
+    if d.chance(0.5):  # a class, or a label of its own; never all of them
+        params["ignore_index"] = d.one_of(0, classes - 1, -100, 255)
+        labels.flatten()[1:][torch.from_numpy(d.rng.random(labels.numel() - 1) < 0.3)] = params["ignore_index"]
+        labels.flatten()[0] = next(c for c in (1, 0) if c != params["ignore_index"])
+    if d.chance(0.5):
+        inputs["weight"] = d.normal(classes).abs()
+    options = {key: value for key, value in params.items() if key != "reduction"}
+
+    def compute(x, labels, weight=None):
+        return {"y": F.cross_entropy(x, labels, weight, **options)}
+
+    return Problem(params, inputs, compute, {"weight"})
 
 
 def bce_with_logits(d: Draw) -> Problem:
@@ -265,12 +285,14 @@ def bce_with_logits(d: Draw) -> Problem:
     target = torch.from_numpy(d.rng.random(tuple(x.shape)).astype(np.float32).astype(np.float64))
     if d.chance(0.5):
         target = target.round()
-    return Problem(
-        {"reduction": "mean"},
-        {"x": x, "target": target},
-        lambda x, t: {"y": F.binary_cross_entropy_with_logits(x, t)},
-        {"target"},
-    )
+    inputs = {"x": x, "target": target}
+    if d.chance(0.5):
+        inputs["pos_weight"] = d.normal(x.shape[1], 1, 1).abs()
+
+    def compute(x, t, pos_weight=None):
+        return {"y": F.binary_cross_entropy_with_logits(x, t, pos_weight=pos_weight)}
+
+    return Problem({"reduction": "mean"}, inputs, compute, {"target", "pos_weight"})
 
 
 def mse(d: Draw) -> Problem:
@@ -278,6 +300,91 @@ def mse(d: Draw) -> Problem:
     return Problem(
         {"reduction": "mean"}, {"x": x, "target": d.normal(*x.shape)}, lambda x, t: {"y": F.mse_loss(x, t)}, {"target"}
     )
+
+
+def l1(d: Draw) -> Problem:
+    x = d.image()
+    return Problem(
+        {"reduction": "mean"}, {"x": x, "target": d.normal(*x.shape)}, lambda x, t: {"y": F.l1_loss(x, t)}, {"target"}
+    )
+
+
+def dice(d: Draw) -> Problem:
+    x = d.image() * 2.0
+    target = torch.from_numpy(d.rng.random(tuple(x.shape)).astype(np.float32).astype(np.float64))
+    if d.chance(0.5):
+        target = target.round()
+    smooth = d.one_of(0.5, 1.0)
+
+    def compute(x, target):
+        p, planes = torch.sigmoid(x), (2, 3)
+        both, either = (p * target).sum(planes), p.sum(planes) + target.sum(planes)
+        return {"y": (1 - (2 * both + smooth) / (either + smooth)).mean()}
+
+    return Problem({"reduction": "mean", "smooth": smooth}, {"x": x, "target": target}, compute, {"target"})
+
+
+def step(optimiser: Callable, p: torch.Tensor, g: torch.Tensor, state: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The parameters after one step from this state, which changes."""
+    parameter = torch.nn.Parameter(p.clone())
+    parameter.grad = g.clone()
+    made = optimiser([parameter])
+    made.state[parameter].update(state)
+    made.step()
+    state.update(made.state[parameter])
+    return parameter.detach()
+
+
+def sgd(d: Draw) -> Problem:
+    shape = [d.between(1, 3) for _ in range(3)]
+    momentum = exact(d.one_of(0.0, 0.9))
+    nesterov = momentum > 0 and d.chance(0.5)
+    params = {"lr": exact(0.1), "momentum": momentum, "weight_decay": exact(d.one_of(0.0, 0.01)), "nesterov": nesterov}
+    inputs = {"p": d.normal(*shape), "g": d.normal(*shape)}
+    if momentum:
+        inputs["v"] = d.normal(*shape)
+
+    def compute(p, g, v=None):
+        state = {} if v is None else {"momentum_buffer": v.clone()}
+        y = step(lambda all: torch.optim.SGD(all, **params), p, g, state)
+        return {"y": y} if v is None else {"y": y, "new_v": state["momentum_buffer"]}
+
+    return Problem(params, inputs, compute, set(inputs))
+
+
+def adam(d: Draw) -> Problem:
+    shape = [d.between(1, 3) for _ in range(3)]
+    hyper = {
+        "lr": exact(0.01),
+        "betas": [exact(v) for v in d.one_of((0.9, 0.999), (0.5, 0.9))],
+        "eps": exact(1e-8),
+        "weight_decay": exact(d.one_of(0.0, 0.1)),
+    }
+    decoupled, number = d.chance(0.5), d.one_of(1, 2, 100)
+    inputs = {"p": d.normal(*shape), "g": d.normal(*shape), "m": d.normal(*shape), "v": d.normal(*shape) ** 2}
+    inputs["v"] = inputs["v"].float().double()
+    if number == 1:
+        inputs["m"], inputs["v"] = torch.zeros_like(inputs["m"]), torch.zeros_like(inputs["v"])
+
+    def compute(p, g, m, v):
+        kind = torch.optim.AdamW if decoupled else torch.optim.Adam
+        state = {"step": torch.tensor(number - 1.0), "exp_avg": m.clone(), "exp_avg_sq": v.clone()}
+        y = step(lambda all: kind(all, **hyper), p, g, state)
+        return {"y": y, "new_m": state["exp_avg"], "new_v": state["exp_avg_sq"]}
+
+    return Problem({**hyper, "decoupled": decoupled, "step": number}, inputs, compute, set(inputs))
+
+
+def clip_norm(d: Draw) -> Problem:
+    max_norm = exact(d.one_of(0.5, 1.0, 100.0))
+
+    def compute(g):
+        parameter = torch.nn.Parameter(torch.zeros_like(g))
+        parameter.grad = g.clone()
+        norm = torch.nn.utils.clip_grad_norm_([parameter], max_norm)
+        return {"y": parameter.grad, "norm": norm}
+
+    return Problem({"max_norm": max_norm}, {"g": d.image()}, compute, {"g"})
 
 
 OPERATORS: dict[str, Callable[[Draw], Problem]] = {
@@ -307,6 +414,11 @@ OPERATORS: dict[str, Callable[[Draw], Problem]] = {
     "cross_entropy": cross_entropy,
     "bce_with_logits": bce_with_logits,
     "mse": mse,
+    "l1": l1,
+    "dice": dice,
+    "sgd": sgd,
+    "adam": adam,
+    "clip_norm": clip_norm,
 }
 
 
@@ -322,19 +434,20 @@ def solve(name: str, op: str, problem: Problem, d: Draw) -> tuple[dict, dict[str
     for key in wanted:
         inputs[key].requires_grad_(True)
     outputs = problem.compute(*inputs.values())
-    y = outputs["y"]
-    gy = d.normal(*y.shape)
-    y.backward(gy)
+    if wanted:
+        y = outputs["y"]
+        inputs["gy"] = d.normal(*y.shape)
+        y.backward(inputs["gy"])
     gradients = {f"g{key}": inputs[key].grad for key in wanted}
     entry = {
         "name": name,
         "op": op,
         "params": problem.params,
-        "inputs": [*inputs, "gy"],
+        "inputs": list(inputs),
         "outputs": list(outputs),
         "grads": list(gradients),
     }
-    tensors = {**inputs, "gy": gy, **outputs, **gradients}
+    tensors = {**inputs, **outputs, **gradients}
     return entry, {f"{name}/{key}": stored(t) for key, t in tensors.items()}
 
 

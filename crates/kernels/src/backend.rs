@@ -22,8 +22,8 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::shape::{
     Activation, AvgPool2dParams, Axis, Conv2dAlgo, Conv2dParams, Conv2dShape, ConvTranspose2dParams,
-    ConvTranspose2dShape, CropShape, LinearShape, MaxPool2dParams, PadShape, Padding, PoolShape,
-    UpsampleMode, UpsampleShape, concat_shape,
+    ConvTranspose2dShape, CropShape, CrossEntropy, LinearShape, MaxPool2dParams, PadShape, Padding,
+    PoolShape, UpsampleMode, UpsampleShape, concat_shape,
 };
 use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut};
 
@@ -283,28 +283,53 @@ pub trait Backend: Send + Sync {
     /// As there.
     fn crop_into(&self, x: View<'_, Self>, margins: Padding, y: ViewMut<'_, Self>) -> Result<()>;
 
-    /// [`crate::Cpu::cross_entropy`], written to the single element of `y` (`1 x 1 x 1 x 1`).
+    /// [`crate::Cpu::cross_entropy_into`].
     ///
     /// # Errors
-    /// As there, and [`crate::Error::Invalid`] for another shape of `y`.
-    fn cross_entropy_into(&self, x: View<'_, Self>, labels: &[usize], y: ViewMut<'_, Self>) -> Result<()>;
+    /// As there.
+    fn cross_entropy_into(
+        &self,
+        x: View<'_, Self>,
+        labels: &[usize],
+        params: CrossEntropy<'_>,
+        y: ViewMut<'_, Self>,
+    ) -> Result<()>;
 
-    /// [`crate::Cpu::bce_with_logits`], written to the single element of `y` (`1 x 1 x 1 x 1`).
+    /// [`crate::Cpu::bce_with_logits_into`].
     ///
     /// # Errors
-    /// As there, and [`crate::Error::Invalid`] for another shape of `y`.
+    /// As there.
     fn bce_with_logits_into(
         &self,
         x: View<'_, Self>,
         target: View<'_, Self>,
+        pos_weight: Option<&[f32]>,
         y: ViewMut<'_, Self>,
     ) -> Result<()>;
 
-    /// [`crate::Cpu::mse`], written to the single element of `y` (`1 x 1 x 1 x 1`).
+    /// [`crate::Cpu::mse_into`].
     ///
     /// # Errors
-    /// As there, and [`crate::Error::Invalid`] for another shape of `y`.
+    /// As there.
     fn mse_into(&self, x: View<'_, Self>, target: View<'_, Self>, y: ViewMut<'_, Self>) -> Result<()>;
+
+    /// [`crate::Cpu::l1_into`].
+    ///
+    /// # Errors
+    /// As there.
+    fn l1_into(&self, x: View<'_, Self>, target: View<'_, Self>, y: ViewMut<'_, Self>) -> Result<()>;
+
+    /// [`crate::Cpu::dice_into`].
+    ///
+    /// # Errors
+    /// As there.
+    fn dice_into(
+        &self,
+        x: View<'_, Self>,
+        target: View<'_, Self>,
+        smooth: f32,
+        y: ViewMut<'_, Self>,
+    ) -> Result<()>;
 
     /// [`crate::Cpu::conv2d`]. Plans every time: for weights that are used again, see [`Backend::plan_conv2d`].
     ///
@@ -488,16 +513,26 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// As there.
-    fn cross_entropy(&self, x: &Self::Tensor, labels: &[usize]) -> Result<Self::Tensor> {
-        self.written(SCALAR, |y| self.cross_entropy_into(x.view(), labels, y))
+    fn cross_entropy(
+        &self,
+        x: &Self::Tensor,
+        labels: &[usize],
+        params: CrossEntropy<'_>,
+    ) -> Result<Self::Tensor> {
+        self.written(SCALAR, |y| self.cross_entropy_into(x.view(), labels, params, y))
     }
 
     /// [`crate::Cpu::bce_with_logits`], as a tensor of one element.
     ///
     /// # Errors
     /// As there.
-    fn bce_with_logits(&self, x: &Self::Tensor, target: &Self::Tensor) -> Result<Self::Tensor> {
-        self.written(SCALAR, |y| self.bce_with_logits_into(x.view(), target.view(), y))
+    fn bce_with_logits(
+        &self,
+        x: &Self::Tensor,
+        target: &Self::Tensor,
+        pos_weight: Option<&[f32]>,
+    ) -> Result<Self::Tensor> {
+        self.written(SCALAR, |y| self.bce_with_logits_into(x.view(), target.view(), pos_weight, y))
     }
 
     /// [`crate::Cpu::mse`], as a tensor of one element.
@@ -506,6 +541,36 @@ pub trait Backend: Send + Sync {
     /// As there.
     fn mse(&self, x: &Self::Tensor, target: &Self::Tensor) -> Result<Self::Tensor> {
         self.written(SCALAR, |y| self.mse_into(x.view(), target.view(), y))
+    }
+
+    /// [`crate::Cpu::l1`], as a tensor of one element.
+    ///
+    /// # Errors
+    /// As there.
+    fn l1(&self, x: &Self::Tensor, target: &Self::Tensor) -> Result<Self::Tensor> {
+        self.written(SCALAR, |y| self.l1_into(x.view(), target.view(), y))
+    }
+
+    /// [`crate::Cpu::dice`], as a tensor of one element.
+    ///
+    /// # Errors
+    /// As there.
+    fn dice(&self, x: &Self::Tensor, target: &Self::Tensor, smooth: f32) -> Result<Self::Tensor> {
+        self.written(SCALAR, |y| self.dice_into(x.view(), target.view(), smooth, y))
+    }
+
+    /// The sum of [`Backend::bce_with_logits`] and [`Backend::dice`], as segmentations of small objects want it.
+    ///
+    /// # Errors
+    /// As there.
+    fn bce_dice(
+        &self,
+        x: &Self::Tensor,
+        target: &Self::Tensor,
+        pos_weight: Option<&[f32]>,
+        smooth: f32,
+    ) -> Result<Self::Tensor> {
+        self.add(&self.bce_with_logits(x, target, pos_weight)?, &self.dice(x, target, smooth)?)
     }
 
     /// A new tensor, all of which `write` writes.

@@ -340,6 +340,29 @@ impl<'a> TensorView<'a> {
         Ok(TensorView { data: self.data, shape, batch_stride: shape.image_len() })
     }
 
+    /// The elements of `range`, those of all images counted in order, if nothing lies between them.
+    pub(crate) fn contiguous(&self, range: Range<usize>) -> Option<&'a [f32]> {
+        let image = self.shape.image_len().max(1);
+        let n = range.start / image;
+        if self.batch_stride == image {
+            return self.data.get(range);
+        }
+        let start = n * self.batch_stride + range.start % image;
+        (range.end <= (n + 1) * image).then(|| &self.data[start..start + range.len()])
+    }
+
+    /// Copies the elements from the one numbered `first` on, those of all images counted in order.
+    pub(crate) fn copy_to(&self, mut first: usize, mut to: &mut [f32]) {
+        let image = self.shape.image_len();
+        while !to.is_empty() {
+            let rest = &self.image(first / image)[first % image..];
+            let (piece, behind) = to.split_at_mut(rest.len().min(to.len()));
+            piece.copy_from_slice(&rest[..piece.len()]);
+            first += piece.len();
+            to = behind;
+        }
+    }
+
     /// The first element, for the inner loops that cross images.
     pub(crate) fn as_ptr(&self) -> *const f32 {
         self.data.as_ptr()
@@ -392,10 +415,13 @@ impl<'a> TensorViewMut<'a> {
 
     /// [`TensorView::joined`].
     pub(crate) fn joined(&mut self) -> Option<TensorViewMut<'_>> {
-        let shape = TensorView { data: self.data, shape: self.shape, batch_stride: self.batch_stride }
-            .joined()?
-            .shape;
+        let shape = self.as_view().joined()?.shape;
         Some(TensorViewMut { data: self.data, shape, batch_stride: shape.image_len() })
+    }
+
+    /// The same view, to be read.
+    pub(crate) fn as_view(&self) -> TensorView<'_> {
+        TensorView { data: self.data, shape: self.shape, batch_stride: self.batch_stride }
     }
 
     /// The same view for a shorter time.

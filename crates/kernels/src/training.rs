@@ -853,4 +853,22 @@ pub trait Training: Backend {
             self.dice_backward_into(x.view(), target.view(), smooth, gy, gx, Update::Write)
         })
     }
+
+    /// The gradient of [`Backend::bce_dice`] as a new tensor: that of Dice, added to that of the binary cross-entropy.
+    ///
+    /// # Errors
+    /// As there.
+    fn bce_dice_backward(
+        &self,
+        x: &Self::Tensor,
+        target: &Self::Tensor,
+        pos_weight: Option<&[f32]>,
+        smooth: f32,
+        gy: f32,
+    ) -> Result<Self::Tensor> {
+        let mut gx = self.bce_with_logits_backward(x, target, pos_weight, gy)?;
+        let (x, target) = (x.view(), target.view());
+        self.dice_backward_into(x, target, smooth, gy, gx.view_mut(), Update::Accumulate)?;
+        Ok(gx)
+    }
 }

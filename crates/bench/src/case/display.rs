@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tilewise_kernels::{Activation, Padding, Shape4, UpsampleMode};
+use tilewise_kernels::{Activation, Adam, Padding, Shape4, UpsampleMode};
 
 use super::{Case, Numbers, Op, Problem, Statistics};
 
@@ -105,12 +105,74 @@ impl fmt::Display for Problem {
                 f.write_str("_")?;
                 padding(f, shape.margins())
             }
+            Problem::CrossEntropy { input, weighted, label_smoothing, ignore_index } => {
+                extents(f, *input)?;
+                let mut names = Names::default();
+                names.real(f, "smoothing", *label_smoothing, 0.0)?;
+                if let Some(ignored) = ignore_index {
+                    names.next(f)?;
+                    write!(f, "ignore{ignored}")?;
+                }
+                f.write_str(if *weighted { "+weighted" } else { "" })
+            }
+            Problem::BceWithLogits { input, weighted } => {
+                extents(f, *input)?;
+                f.write_str(if *weighted { "+weighted" } else { "" })
+            }
+            Problem::Dice { input, smooth } => {
+                extents(f, *input)?;
+                write!(f, "_smooth{smooth}")
+            }
+            Problem::Sgd { input, sgd } => {
+                extents(f, *input)?;
+                write!(f, "_lr{}", sgd.lr)?;
+                let mut names = Names { any: true };
+                names.real(f, "momentum", sgd.momentum, 0.0)?;
+                names.real(f, "decay", sgd.weight_decay, 0.0)?;
+                f.write_str(if sgd.nesterov { "+nesterov" } else { "" })
+            }
+            Problem::Adam { input, adam, step } => {
+                extents(f, *input)?;
+                let default = Adam::default();
+                write!(f, "_lr{}", adam.lr)?;
+                if (adam.beta1, adam.beta2) != (default.beta1, default.beta2) {
+                    write!(f, "betas{},{}", adam.beta1, adam.beta2)?;
+                }
+                let mut names = Names { any: true };
+                names.real(f, "eps", adam.eps, default.eps)?;
+                names.real(f, "decay", adam.weight_decay, default.weight_decay)?;
+                write!(f, "step{step}")?;
+                f.write_str(if adam.decoupled { "+decoupled" } else { "" })
+            }
+            Problem::ClipNorm { input, max_norm } => {
+                extents(f, *input)?;
+                write!(f, "_max{max_norm}")
+            }
             Problem::GlobalAvgPool { input }
             | Problem::Add { input }
-            | Problem::CrossEntropy { input }
-            | Problem::BceWithLogits { input }
-            | Problem::Mse { input } => extents(f, *input),
+            | Problem::Mse { input }
+            | Problem::L1 { input } => extents(f, *input),
         }
+    }
+}
+
+/// Fields that are left out where they are the default; the first that is not has an underscore in front.
+#[derive(Default)]
+struct Names {
+    any: bool,
+}
+
+impl Names {
+    fn next(&mut self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if std::mem::replace(&mut self.any, true) { Ok(()) } else { f.write_str("_") }
+    }
+
+    fn real(&mut self, f: &mut fmt::Formatter<'_>, name: &str, value: f32, default: f32) -> fmt::Result {
+        if value == default {
+            return Ok(());
+        }
+        self.next(f)?;
+        write!(f, "{name}{value}")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tilewise_kernels::{Result, Shape4, Tensor};
+use tilewise_kernels::{CrossEntropy, Result, Shape4, Tensor};
 
 use super::{Case, Numbers, Problem, Statistics};
 
@@ -64,10 +64,26 @@ impl Problem {
             Problem::Add { input } => vec![("a", *input), ("b", *input)],
             Problem::Pad { shape, .. } => vec![("x", shape.input())],
             Problem::Crop(shape) => vec![("x", shape.input())],
-            Problem::CrossEntropy { input } => vec![("x", *input)],
-            Problem::BceWithLogits { input } | Problem::Mse { input } => {
+            Problem::CrossEntropy { input, weighted, .. } => {
+                let mut list = vec![("x", *input)];
+                list.extend(weighted.then_some(("weight", vector(input.c))));
+                list
+            }
+            Problem::BceWithLogits { input, weighted } => {
+                let mut list = vec![("x", *input), ("target", *input)];
+                list.extend(weighted.then_some(("pos_weight", vector(input.c))));
+                list
+            }
+            Problem::Mse { input } | Problem::L1 { input } | Problem::Dice { input, .. } => {
                 vec![("x", *input), ("target", *input)]
             }
+            Problem::Sgd { input, sgd } => {
+                let mut list = vec![("p", *input), ("g", *input)];
+                list.extend((sgd.momentum != 0.0).then_some(("v", *input)));
+                list
+            }
+            Problem::Adam { input, .. } => vec![("p", *input), ("g", *input), ("m", *input), ("v", *input)],
+            Problem::ClipNorm { input, .. } => vec![("g", *input)],
         };
         list.into_iter().map(|(name, shape)| Operand { name: name.to_owned(), shape }).collect()
     }
@@ -76,13 +92,19 @@ impl Problem {
     pub fn data_inputs(&self) -> usize {
         match self {
             Problem::Concat { parts } => parts.len(),
-            Problem::Add { .. } | Problem::BceWithLogits { .. } | Problem::Mse { .. } => 2,
+            Problem::Add { .. }
+            | Problem::BceWithLogits { .. }
+            | Problem::Mse { .. }
+            | Problem::L1 { .. }
+            | Problem::Dice { .. }
+            | Problem::Sgd { .. }
+            | Problem::Adam { .. } => 2,
             _ => 1,
         }
     }
 
-    /// What the problem gives: `y` and, where batch normalisation tracks statistics, their new values. A loss is
-    /// `1x1x1x1`.
+    /// What the problem gives: `y` and, where batch normalisation tracks statistics or an optimiser has a state, their new
+    /// values. A loss is `1x1x1x1`; of an optimiser `y` are the parameters, of clipping the gradient.
     pub fn outputs(&self) -> Vec<Operand> {
         let y = match self {
             Problem::Conv2d { shape, .. } => shape.output(),
@@ -102,16 +124,51 @@ impl Problem {
             Problem::Activation { input, .. } | Problem::BatchNorm { input, .. } | Problem::Add { input } => {
                 *input
             }
-            Problem::CrossEntropy { .. } | Problem::BceWithLogits { .. } | Problem::Mse { .. } => {
-                Shape4::new(1, 1, 1, 1)
+            Problem::CrossEntropy { .. }
+            | Problem::BceWithLogits { .. }
+            | Problem::Mse { .. }
+            | Problem::L1 { .. }
+            | Problem::Dice { .. } => Shape4::new(1, 1, 1, 1),
+            Problem::Sgd { input, .. } | Problem::Adam { input, .. } | Problem::ClipNorm { input, .. } => {
+                *input
             }
         };
         let mut list = vec![Operand { name: "y".to_owned(), shape: y }];
-        if let Problem::BatchNorm { input, statistics: Statistics::Tracked { .. }, .. } = self {
-            let shape = Shape4::new(input.c, 1, 1, 1);
-            list.extend(["new_mean", "new_var"].map(|name| Operand { name: name.to_owned(), shape }));
+        let mut more = |names: &[&str], shape: Shape4| {
+            list.extend(names.iter().map(|&name| Operand { name: name.to_owned(), shape }));
+        };
+        match self {
+            Problem::BatchNorm { input, statistics: Statistics::Tracked { .. }, .. } => {
+                more(&["new_mean", "new_var"], Shape4::new(input.c, 1, 1, 1));
+            }
+            Problem::Sgd { input, sgd } if sgd.momentum != 0.0 => more(&["new_v"], *input),
+            Problem::Adam { input, .. } => more(&["new_m", "new_v"], *input),
+            Problem::ClipNorm { .. } => more(&["norm"], Shape4::new(1, 1, 1, 1)),
+            _ => {}
         }
         list
+    }
+}
+
+impl Problem {
+    /// What a cross entropy counts, with the weights among the inputs. The default for any other problem.
+    pub(crate) fn cross_entropy<'a>(&self, inputs: &'a Inputs) -> CrossEntropy<'a> {
+        match *self {
+            Problem::CrossEntropy { weighted, label_smoothing, ignore_index, .. } => CrossEntropy {
+                class_weights: weighted.then(|| inputs.tensors[1].data()),
+                label_smoothing,
+                ignore_index,
+            },
+            _ => CrossEntropy::default(),
+        }
+    }
+
+    /// The weights of positive targets of a binary cross entropy, if it has any.
+    pub(crate) fn pos_weight<'a>(&self, inputs: &'a Inputs) -> Option<&'a [f32]> {
+        match self {
+            Problem::BceWithLogits { weighted: true, .. } => Some(inputs.tensors[2].data()),
+            _ => None,
+        }
     }
 }
 
@@ -134,9 +191,13 @@ impl Inputs {
             tensors.push(tensor);
         }
         let labels = match case.problem {
-            Problem::CrossEntropy { input } if input.c > 0 => {
+            Problem::CrossEntropy { input, ignore_index, .. } if input.c > 0 => {
                 let samples = input.n * input.h * input.w;
-                (0..samples).map(|_| rng.random_range(0..input.c)).collect()
+                let mut label = || match ignore_index {
+                    Some(ignored) if rng.random_bool(0.25) => ignored,
+                    _ => rng.random_range(0..input.c),
+                };
+                (0..samples).map(|_| label()).collect()
             }
             _ => Vec::new(),
         };
@@ -150,8 +211,15 @@ fn generator(problem: &Problem, name: &str, numbers: Numbers) -> fn(&mut StdRng)
     match (problem, name) {
         // A variance is positive, a probability within 0..=1.
         (Problem::BatchNorm { .. }, "var") => |r| r.random_range(0.1..2.0),
-        (Problem::BceWithLogits { .. }, "target") if integer => |r| f32::from(r.random_bool(0.5)),
-        (Problem::BceWithLogits { .. }, "target") => |r| r.random_range(0.0..=1.0),
+        (Problem::BceWithLogits { .. } | Problem::Dice { .. }, "target") if integer => {
+            |r| f32::from(r.random_bool(0.5))
+        }
+        (Problem::BceWithLogits { .. } | Problem::Dice { .. }, "target") => |r| r.random_range(0.0..=1.0),
+        (Problem::CrossEntropy { .. }, "weight") | (Problem::BceWithLogits { .. }, "pos_weight") => {
+            |r| r.random_range(0.25..4.0)
+        }
+        // A mean of squares.
+        (Problem::Adam { .. }, "v") => |r| r.random_range(0.0f32..1.0).powi(4),
         _ if integer => |r| r.random_range(-8i8..=8).into(),
         // Off zero: a variance computed as the difference of two large numbers shows.
         (Problem::BatchNorm { .. }, "x") => |r| 30.0 + r.random_range(-1.0..1.0),
@@ -163,6 +231,7 @@ fn generator(problem: &Problem, name: &str, numbers: Numbers) -> fn(&mut StdRng)
         (Problem::Softmax(_) | Problem::CrossEntropy { .. } | Problem::BceWithLogits { .. }, _) => {
             |r| r.random_range(-20.0..20.0)
         }
+        (Problem::Dice { .. }, _) => |r| r.random_range(-8.0..8.0),
         _ => |r| r.random_range(-1.0..1.0),
     }
 }

@@ -15,6 +15,11 @@
 //! upsample_bilinear:n1c2h4w4_size8x8+corners
 //! concat:n1c3,5,8h4w4                  channels of each part
 //! pad:n1c3h4w4_p1,2,0,3v0.5            crop takes p alone
+//! cross_entropy:n2c5h4w4_smoothing0.1ignore2+weighted    weights of classes; bce_with_logits has those of channels
+//! dice:n2c1h4w4_smooth1
+//! sgd:n1c1h1w99_lr0.1momentum0.9decay0.01+nesterov
+//! adam:n1c1h1w99_lr0.001betas0.9,0.999eps0.00000001decay0.01step3+decoupled    decoupled: AdamW
+//! clip_norm:n1c1h1w99_max1             the largest norm
 //! ```
 //!
 //! The inputs follow from the case too: `+ints` for small integers, `+special` for NaN and infinities among the reals,
@@ -32,8 +37,9 @@ pub use inputs::{Inputs, Operand};
 pub use op::Op;
 
 use tilewise_kernels::{
-    Activation, AvgPool2dParams, Conv2dShape, ConvTranspose2dShape, CropShape, Error, Expected, Got,
-    LinearShape, MaxPool2dParams, PadShape, PoolShape, Shape4, SoftmaxShape, UpsampleMode, UpsampleShape,
+    Activation, Adam, AvgPool2dParams, Conv2dShape, ConvTranspose2dShape, CropShape, Error, Expected, Got,
+    LinearShape, MaxPool2dParams, PadShape, PoolShape, Sgd, Shape4, SoftmaxShape, UpsampleMode,
+    UpsampleShape,
 };
 
 /// A case: what to compute, on which numbers.
@@ -173,16 +179,59 @@ pub enum Problem {
     CrossEntropy {
         /// The extents of the logits: samples are `n`, `h` and `w`, classes are `c`.
         input: Shape4,
+        /// Whether each class has a weight.
+        weighted: bool,
+        /// The share of the target that all classes have.
+        label_smoothing: f32,
+        /// The label that counts nothing.
+        ignore_index: Option<usize>,
     },
     /// Binary cross entropy.
     BceWithLogits {
         /// The extents of logits and targets.
         input: Shape4,
+        /// Whether the positive targets of each channel have a weight.
+        weighted: bool,
     },
     /// Mean squared error.
     Mse {
         /// The extents of both.
         input: Shape4,
+    },
+    /// Mean absolute error.
+    L1 {
+        /// The extents of both.
+        input: Shape4,
+    },
+    /// Dice loss.
+    Dice {
+        /// The extents of logits and targets.
+        input: Shape4,
+        /// Added to both parts of the fraction.
+        smooth: f32,
+    },
+    /// A step of gradient descent.
+    Sgd {
+        /// The extents of the parameters.
+        input: Shape4,
+        /// Its hyper-parameters.
+        sgd: Sgd,
+    },
+    /// A step of Adam or AdamW.
+    Adam {
+        /// The extents of the parameters.
+        input: Shape4,
+        /// Its hyper-parameters.
+        adam: Adam,
+        /// Its number, from 1.
+        step: u64,
+    },
+    /// Clipping of a gradient by its norm.
+    ClipNorm {
+        /// The extents of the gradient.
+        input: Shape4,
+        /// The largest norm.
+        max_norm: f32,
     },
 }
 
@@ -224,6 +273,11 @@ impl Problem {
             Problem::CrossEntropy { .. } => Op::CrossEntropy,
             Problem::BceWithLogits { .. } => Op::BceWithLogits,
             Problem::Mse { .. } => Op::Mse,
+            Problem::L1 { .. } => Op::L1,
+            Problem::Dice { .. } => Op::Dice,
+            Problem::Sgd { .. } => Op::Sgd,
+            Problem::Adam { .. } => Op::Adam,
+            Problem::ClipNorm { .. } => Op::ClipNorm,
         }
     }
 
@@ -257,12 +311,27 @@ impl Problem {
                 let expected = Expected::Words("a finite number, at least 0");
                 Err(Error::Invalid { op, arg: "eps", expected, got: Got::Real(eps) })
             }
-            Problem::GlobalAvgPool { input } | Problem::CrossEntropy { input }
+            Problem::GlobalAvgPool { input } | Problem::CrossEntropy { input, .. }
                 if [input.c, input.h, input.w].contains(&0) =>
             {
                 let (expected, got) = (Expected::Words("no extent of 0 but the batch"), Got::Shape(input));
                 Err(Error::Invalid { op, arg: "input", expected, got })
             }
+            Problem::CrossEntropy { label_smoothing, .. } if !(0.0..=1.0).contains(&label_smoothing) => {
+                let expected = Expected::Words("a number within 0..=1");
+                Err(Error::Invalid { op, arg: "label smoothing", expected, got: Got::Real(label_smoothing) })
+            }
+            Problem::Dice { smooth: value, .. } | Problem::ClipNorm { max_norm: value, .. }
+                if !(value.is_finite() && value >= 0.0) =>
+            {
+                let (arg, expected) = ("parameter", Expected::Words("a finite number, at least 0"));
+                Err(Error::Invalid { op, arg, expected, got: Got::Real(value) })
+            }
+            Problem::Sgd { sgd, .. } => sgd.validate().map(|()| self),
+            Problem::Adam { step: 0, .. } => {
+                Err(Error::Invalid { op, arg: "step", expected: Expected::AtLeast(1), got: Got::Value(0) })
+            }
+            Problem::Adam { adam, .. } => adam.validate().map(|()| self),
             _ => Ok(self),
         }
     }

@@ -63,11 +63,21 @@ pub enum Op {
     BceWithLogits,
     /// Mean squared error.
     Mse,
+    /// Mean absolute error.
+    L1,
+    /// Dice loss of logits.
+    Dice,
+    /// A step of gradient descent.
+    Sgd,
+    /// A step of Adam or AdamW.
+    Adam,
+    /// Clipping of a gradient by its norm.
+    ClipNorm,
 }
 
 impl Op {
     /// All of them.
-    pub const ALL: [Op; 26] = [
+    pub const ALL: [Op; 31] = [
         Op::Conv2d,
         Op::ConvTranspose2d,
         Op::MaxPool2d,
@@ -94,7 +104,17 @@ impl Op {
         Op::CrossEntropy,
         Op::BceWithLogits,
         Op::Mse,
+        Op::L1,
+        Op::Dice,
+        Op::Sgd,
+        Op::Adam,
+        Op::ClipNorm,
     ];
+
+    /// Whether it is a step of training, which has no gradient.
+    pub const fn is_step(self) -> bool {
+        matches!(self, Op::Sgd | Op::Adam | Op::ClipNorm)
+    }
 
     /// As PyTorch spells it, where PyTorch has it.
     pub const fn name(self) -> &'static str {
@@ -125,6 +145,11 @@ impl Op {
             Op::CrossEntropy => "cross_entropy",
             Op::BceWithLogits => "bce_with_logits",
             Op::Mse => "mse",
+            Op::L1 => "l1",
+            Op::Dice => "dice",
+            Op::Sgd => "sgd",
+            Op::Adam => "adam",
+            Op::ClipNorm => "clip_norm",
         }
     }
 

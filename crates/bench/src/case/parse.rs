@@ -3,9 +3,9 @@
 use std::str::FromStr;
 
 use tilewise_kernels::{
-    Activation, AvgPool2dParams, Axis, Conv2dParams, Conv2dShape, ConvTranspose2dParams,
-    ConvTranspose2dShape, CropShape, LinearShape, MaxPool2dParams, PadShape, PoolShape, Shape4, SoftmaxShape,
-    UpsampleMode, UpsampleShape,
+    Activation, Adam, AvgPool2dParams, Axis, Conv2dParams, Conv2dShape, ConvTranspose2dParams,
+    ConvTranspose2dShape, CropShape, LinearShape, MaxPool2dParams, PadShape, PoolShape, Sgd, Shape4,
+    SoftmaxShape, UpsampleMode, UpsampleShape,
 };
 
 use super::text::Fields;
@@ -66,6 +66,11 @@ fn parameters_of(op: Op) -> &'static str {
         Op::UpsampleNearest | Op::UpsampleBilinear => "field size, as in size8x8",
         Op::Pad => "fields p and v, as in p1,2,3,4v0.5",
         Op::Crop => "field p, as in p1,2,3,4",
+        Op::CrossEntropy => "fields smoothing and ignore, as in smoothing0.1ignore255",
+        Op::Dice => "field smooth, as in smooth1",
+        Op::Sgd => "fields lr, momentum and decay, as in lr0.1momentum0.9",
+        Op::Adam => "fields lr, betas, eps, decay and step, as in lr0.001betas0.9,0.999step3",
+        Op::ClipNorm => "field max, as in max1",
         _ => "no fields",
     }
 }
@@ -184,9 +189,40 @@ fn problem(op: Op, parts: &[Shape4], fields: &mut Fields, flags: &mut Flags) -> 
             Problem::Pad { shape, value: fields.real("v", Some(0.0))? }
         }
         Op::Crop => Problem::Crop(CropShape::new(input, fields.padding()?)?),
-        Op::CrossEntropy => Problem::CrossEntropy { input },
-        Op::BceWithLogits => Problem::BceWithLogits { input },
+        Op::CrossEntropy => Problem::CrossEntropy {
+            input,
+            weighted: flags.take("weighted"),
+            label_smoothing: fields.real("smoothing", Some(0.0))?,
+            ignore_index: fields.optional_count("ignore")?,
+        },
+        Op::BceWithLogits => Problem::BceWithLogits { input, weighted: flags.take("weighted") },
         Op::Mse => Problem::Mse { input },
+        Op::L1 => Problem::L1 { input },
+        Op::Dice => Problem::Dice { input, smooth: fields.real("smooth", Some(1.0))? },
+        Op::Sgd => {
+            let default = Sgd::default();
+            let sgd = Sgd {
+                lr: fields.real("lr", Some(default.lr))?,
+                momentum: fields.real("momentum", Some(default.momentum))?,
+                weight_decay: fields.real("decay", Some(default.weight_decay))?,
+                nesterov: flags.take("nesterov"),
+            };
+            Problem::Sgd { input, sgd }
+        }
+        Op::Adam => {
+            let default = Adam::default();
+            let [beta1, beta2] = fields.reals("betas", [default.beta1, default.beta2])?;
+            let adam = Adam {
+                lr: fields.real("lr", Some(default.lr))?,
+                beta1,
+                beta2,
+                eps: fields.real("eps", Some(default.eps))?,
+                weight_decay: fields.real("decay", Some(default.weight_decay))?,
+                decoupled: flags.take("decoupled"),
+            };
+            Problem::Adam { input, adam, step: fields.count("step", Some(1))? as u64 }
+        }
+        Op::ClipNorm => Problem::ClipNorm { input, max_norm: fields.real("max", Some(1.0))? },
     })
 }
 
@@ -231,6 +267,9 @@ impl Flags<'_> {
             Op::AvgPool2d => "ceil, nopad, ints, special or a seed",
             Op::BatchNorm => "train, ints, special or a seed",
             Op::UpsampleBilinear => "corners, ints, special or a seed",
+            Op::CrossEntropy | Op::BceWithLogits => "weighted, ints, special or a seed",
+            Op::Sgd => "nesterov, ints, special or a seed",
+            Op::Adam => "decoupled, ints, special or a seed",
             _ => "ints, special or a seed",
         };
         match self.0.first() {

@@ -68,6 +68,20 @@ impl<'a> Fields<'a> {
         self.field(name, "a number, as in 0.1", default, |t| t.parse().ok().filter(|v: &f32| v.is_finite()))
     }
 
+    /// One count, if the field is there.
+    pub fn optional_count(&mut self, name: &str) -> Result<Option<usize>> {
+        self.field(name, "a count, as in 3", Some(None), |t| t.parse().ok().map(Some))
+    }
+
+    /// Two real numbers: `betas0.9,0.999`.
+    pub fn reals(&mut self, name: &str, default: [f32; 2]) -> Result<[f32; 2]> {
+        self.field(name, "two numbers, as in 0.9,0.999", Some(default), |t| {
+            let (first, second) = t.split_once(',')?;
+            Some([first.parse().ok()?, second.parse().ok()?])
+                .filter(|all: &[f32; 2]| all.iter().all(|v| v.is_finite()))
+        })
+    }
+
     /// Height and width: `s2x1`, or `s2` for both.
     pub fn pair(&mut self, name: &str, default: Option<[usize; 2]>) -> Result<[usize; 2]> {
         self.field(name, "one count or two, as in 3 or 3x1", default, |t| match split(t, 'x')?[..] {

@@ -177,7 +177,7 @@ fn gradients_spread<B: Strided + Training>(
 }
 
 /// A device whose tensors can be seen as images with gaps of any size between them.
-trait Strided: Backend {
+trait Strided: Training {
     fn strided<'a>(memory: &'a Self::Tensor, spread: &Spread) -> Result<View<'a, Self>>;
 
     fn strided_mut<'a>(memory: &'a mut Self::Tensor, spread: &Spread) -> Result<ViewMut<'a, Self>>;

@@ -6,8 +6,8 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tilewise_kernels::{
-    Activation, Affine, BatchNormGradients, CrossEntropy, DeviceTensor, DeviceView, Moments, Result, Shape4,
-    Tensor, Training, Update, UpsampleMode, View, ViewMut,
+    Activation, Affine, BatchNormGradients, DeviceTensor, DeviceView, Moments, Result, Shape4, Tensor,
+    Training, Update, UpsampleMode, View, ViewMut,
 };
 
 use super::device::per_channel;
@@ -35,12 +35,15 @@ pub fn of(case: &Case) -> Case {
     case
 }
 
+/// Operands without a gradient of the kernels.
+const CONSTANT: [&str; 5] = ["mean", "var", "target", "weight", "pos_weight"];
+
 /// The operands that kernels give a gradient to, in the order of [`Problem::inputs`], each named after its operand: `gx` for
 /// `x`.
 pub fn operands(problem: &Problem) -> Vec<Operand> {
     let inputs = problem.inputs().into_iter();
     inputs
-        .filter(|operand| !["mean", "var", "target"].contains(&operand.name.as_str()))
+        .filter(|operand| !CONSTANT.contains(&operand.name.as_str()))
         .map(|operand| Operand { name: format!("g{}", operand.name), ..operand })
         .collect()
 }
@@ -116,10 +119,17 @@ pub fn solve<B: Training>(
         }
         Problem::Crop(shape) => vec![device.crop_backward(shape.input(), shape.margins(), &on_device)?],
         Problem::CrossEntropy { .. } => {
-            vec![device.cross_entropy_backward(x, &inputs.labels, CrossEntropy::default(), scale)?]
+            let params = problem.cross_entropy(inputs);
+            vec![device.cross_entropy_backward(x, &inputs.labels, params, scale)?]
         }
-        Problem::BceWithLogits { .. } => vec![device.bce_with_logits_backward(x, &data[1], None, scale)?],
+        Problem::BceWithLogits { .. } => {
+            vec![device.bce_with_logits_backward(x, &data[1], problem.pos_weight(inputs), scale)?]
+        }
         Problem::Mse { .. } => vec![device.mse_backward(x, &data[1], scale)?],
+        Problem::L1 { .. } => vec![device.l1_backward(x, &data[1], scale)?],
+        Problem::Dice { smooth, .. } => vec![device.dice_backward(x, &data[1], smooth, scale)?],
+        // Steps of training have none.
+        Problem::Sgd { .. } | Problem::Adam { .. } | Problem::ClipNorm { .. } => Vec::new(),
         Problem::BatchNorm { .. } | Problem::Add { .. } => {
             let shapes = operands(problem).into_iter().map(|operand| operand.shape);
             let mut gradients = shapes.map(|shape| device.empty(shape)).collect::<Result<Vec<_>>>()?;
@@ -252,13 +262,18 @@ pub fn solve_into<B: Training>(
         Problem::Pad { shape, .. } => device.pad_backward_into(shape.padding(), gy, next(), update),
         Problem::Crop(shape) => device.crop_backward_into(shape.margins(), gy, next(), update),
         Problem::CrossEntropy { .. } => {
-            let params = CrossEntropy::default();
+            let params = problem.cross_entropy(inputs);
             device.cross_entropy_backward_into(x, &inputs.labels, params, scale, next(), update)
         }
         Problem::BceWithLogits { .. } => {
-            device.bce_with_logits_backward_into(x, data[1], None, scale, next(), update)
+            let pos_weight = problem.pos_weight(inputs);
+            device.bce_with_logits_backward_into(x, data[1], pos_weight, scale, next(), update)
         }
         Problem::Mse { .. } => device.mse_backward_into(x, data[1], scale, next(), update),
+        Problem::L1 { .. } => device.l1_backward_into(x, data[1], scale, next(), update),
+        Problem::Dice { smooth, .. } => device.dice_backward_into(x, data[1], smooth, scale, next(), update),
+        // Steps of training have no gradients.
+        Problem::Sgd { .. } | Problem::Adam { .. } | Problem::ClipNorm { .. } => Ok(()),
     }
 }
 
@@ -333,13 +348,21 @@ pub fn reference(problem: &Problem, inputs: &Inputs, gy: &[f32]) -> Vec<(String,
         Problem::Add { input } => reference::add_backward(*input, gy).into(),
         Problem::Pad { shape, .. } => vec![reference::pad_backward(shape, gy)],
         Problem::Crop(shape) => vec![reference::crop_backward(shape, gy)],
-        Problem::CrossEntropy { input } => {
-            vec![reference::cross_entropy_backward(*input, x, &inputs.labels, gy[0])]
+        Problem::CrossEntropy { input, .. } => {
+            let params = problem.cross_entropy(inputs);
+            vec![reference::cross_entropy_backward(*input, x, &inputs.labels, params, gy[0])]
         }
-        Problem::BceWithLogits { input } => {
-            reference::bce_with_logits_backward(*input, x, data(1), gy[0]).into()
+        Problem::BceWithLogits { input, .. } => {
+            let pos_weight = problem.pos_weight(inputs);
+            reference::bce_with_logits_backward(*input, x, data(1), pos_weight, gy[0]).into()
         }
         Problem::Mse { input } => reference::mse_backward(*input, x, data(1), gy[0]).into(),
+        Problem::L1 { input } => reference::l1_backward(*input, x, data(1), gy[0]).into(),
+        Problem::Dice { input, smooth } => {
+            reference::dice_backward(*input, x, data(1), *smooth, gy[0]).into()
+        }
+        // Steps of training have none.
+        Problem::Sgd { .. } | Problem::Adam { .. } | Problem::ClipNorm { .. } => Vec::new(),
     };
     let names = problem.inputs().into_iter().map(|input| format!("g{}", input.name));
     names.zip(answers).collect()

@@ -1,6 +1,6 @@
 //! A problem, solved by the kernels of any device: by the easy calls, or into memory of the caller.
 
-use tilewise_kernels::{Affine, Backend, Conv2dAlgo, DeviceTensor, Result, Tensor, Tracked, View, ViewMut};
+use tilewise_kernels::{Affine, Conv2dAlgo, DeviceTensor, Result, Tensor, Tracked, Training, View, ViewMut};
 
 use super::device::per_channel;
 use crate::case::{Inputs, Problem, Statistics};
@@ -10,7 +10,7 @@ use crate::case::{Inputs, Problem, Statistics};
 ///
 /// # Errors
 /// Whatever the kernels refuse.
-pub fn solve<B: Backend>(
+pub fn solve<B: Training>(
     device: &B,
     problem: &Problem,
     inputs: &Inputs,
@@ -55,19 +55,29 @@ pub fn solve<B: Backend>(
         Problem::Add { .. } => device.add(x, &data[1])?,
         Problem::Pad { shape, value } => device.pad(x, shape.padding(), value)?,
         Problem::Crop(shape) => device.crop(x, shape.margins())?,
-        Problem::CrossEntropy { .. } => device.cross_entropy(x, &inputs.labels)?,
-        Problem::BceWithLogits { .. } => device.bce_with_logits(x, &data[1])?,
+        Problem::CrossEntropy { .. } => {
+            device.cross_entropy(x, &inputs.labels, problem.cross_entropy(inputs))?
+        }
+        Problem::BceWithLogits { .. } => device.bce_with_logits(x, &data[1], problem.pos_weight(inputs))?,
         Problem::Mse { .. } => device.mse(x, &data[1])?,
+        Problem::L1 { .. } => device.l1(x, &data[1])?,
+        Problem::Dice { smooth, .. } => device.dice(x, &data[1], smooth)?,
+        Problem::Sgd { .. } | Problem::Adam { .. } | Problem::ClipNorm { .. } => {
+            let (mut y, mut state) = (device.upload(&inputs.tensors[0])?, state(device, problem, inputs)?);
+            step(device, problem, y.view_mut(), data.get(1).map(|g| g.view()), &mut state)?;
+            return [y].iter().chain(&state).map(|t| device.download(t)).collect();
+        }
     };
     Ok(vec![device.download(&y)?])
 }
 
-/// Writes the first output of the problem to `y`, by a plan or an `_into` call. `data` are views of the tensors that are
+/// Writes the first output of the problem to `y`, by a plan or an `_into` call; a step of training changes `y`, which holds
+/// the first input. `data` are views of the tensors that are
 /// no weights or statistics (`x`, or `a` and `b`, or all parts of a concatenation); the others come from `inputs`.
 ///
 /// # Errors
 /// Whatever the kernels refuse.
-pub fn solve_into<B: Backend>(
+pub fn solve_into<B: Training>(
     device: &B,
     problem: &Problem,
     data: &[View<'_, B>],
@@ -117,8 +127,47 @@ pub fn solve_into<B: Backend>(
         Problem::Add { .. } => device.add_into(x, data[1], y),
         Problem::Pad { shape, value } => device.pad_into(x, shape.padding(), value, y),
         Problem::Crop(shape) => device.crop_into(x, shape.margins(), y),
-        Problem::CrossEntropy { .. } => device.cross_entropy_into(x, &inputs.labels, y),
-        Problem::BceWithLogits { .. } => device.bce_with_logits_into(x, data[1], y),
+        Problem::CrossEntropy { .. } => {
+            device.cross_entropy_into(x, &inputs.labels, problem.cross_entropy(inputs), y)
+        }
+        Problem::BceWithLogits { .. } => {
+            device.bce_with_logits_into(x, data[1], problem.pos_weight(inputs), y)
+        }
         Problem::Mse { .. } => device.mse_into(x, data[1], y),
+        Problem::L1 { .. } => device.l1_into(x, data[1], y),
+        Problem::Dice { smooth, .. } => device.dice_into(x, data[1], smooth, y),
+        Problem::Sgd { .. } | Problem::Adam { .. } | Problem::ClipNorm { .. } => {
+            step(device, problem, y, data.get(1).copied(), &mut state(device, problem, inputs)?)
+        }
+    }
+}
+
+/// What a step of training changes beside `y`, or writes.
+fn state<B: Training>(device: &B, problem: &Problem, inputs: &Inputs) -> Result<Vec<B::Tensor>> {
+    match problem {
+        Problem::ClipNorm { .. } => Ok(vec![device.empty(problem.outputs()[1].shape)?]),
+        _ => inputs.tensors.iter().skip(2).map(|t| device.upload(t)).collect(),
+    }
+}
+
+/// A step of training: it changes `y`, and the state.
+fn step<B: Training>(
+    device: &B,
+    problem: &Problem,
+    y: ViewMut<'_, B>,
+    g: Option<View<'_, B>>,
+    state: &mut [B::Tensor],
+) -> Result<()> {
+    match (problem, g, state) {
+        (Problem::Sgd { sgd, .. }, Some(g), state) => {
+            device.sgd_step(sgd, y, g, state.first_mut().map(|v| v.view_mut()))
+        }
+        (Problem::Adam { adam, step, .. }, Some(g), [m, v]) => {
+            device.adam_step(adam, *step, y, g, m.view_mut(), v.view_mut())
+        }
+        (Problem::ClipNorm { max_norm, .. }, None, [norm]) => {
+            device.clip_norm_into(y, *max_norm, norm.view_mut())
+        }
+        (other, ..) => panic!("{} is no step of training", other.op()),
     }
 }

@@ -56,11 +56,29 @@ pub fn targets(problem: &Problem, inputs: &Inputs, numbers: Numbers) -> Vec<Targ
         Problem::Add { input } => Target::rounded(reference::add(*input, x, data(1))),
         Problem::Pad { shape, value } => Target::rounded(reference::pad(shape, *value, x)),
         Problem::Crop(shape) => Target::rounded(reference::crop(shape, x)),
-        Problem::CrossEntropy { input } => {
-            Target::rounded(reference::cross_entropy(*input, x, &inputs.labels))
+        Problem::CrossEntropy { input, .. } => {
+            let params = problem.cross_entropy(inputs);
+            Target::rounded(reference::cross_entropy(*input, x, &inputs.labels, params))
         }
-        Problem::BceWithLogits { .. } => Target::rounded(reference::bce_with_logits(x, data(1))),
+        Problem::BceWithLogits { input, weighted } => {
+            let pos_weight = weighted.then(|| data(2));
+            Target::rounded(reference::bce_with_logits(*input, x, data(1), pos_weight))
+        }
         Problem::Mse { .. } => Target::rounded(reference::mse(x, data(1))),
+        Problem::L1 { .. } => Target::rounded(reference::l1(x, data(1))),
+        Problem::Dice { input, smooth } => Target::rounded(reference::dice(*input, x, data(1), *smooth)),
+        Problem::Sgd { input, sgd } => {
+            let velocity = (sgd.momentum != 0.0).then(|| data(2));
+            let answers = reference::sgd(*input, sgd, x, data(1), velocity);
+            return answers.into_iter().map(Target::rounded).collect();
+        }
+        Problem::Adam { input, adam, step } => {
+            let answers = reference::adam(*input, adam, *step, [x, data(1), data(2), data(3)]);
+            return answers.map(Target::rounded).into();
+        }
+        Problem::ClipNorm { input, max_norm } => {
+            return reference::clip_norm(*input, x, *max_norm).map(Target::rounded).into();
+        }
     };
     vec![target]
 }

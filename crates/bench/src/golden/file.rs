@@ -6,6 +6,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tilewise_kernels::{Shape4, Tensor};
 
+use super::problem;
+
 /// One entry of the list of cases.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct CaseEntry {
@@ -70,8 +72,9 @@ impl GoldenFile {
         })
     }
 
-    /// The class of each sample of `logits`, in the order n, h, w.
-    pub fn labels(&self, case: &str, logits: Shape4) -> Result<Vec<usize>, String> {
+    /// The class of each sample of `logits`, in the order n, h, w, or what stands for the label that is ignored
+    /// ([`problem::ignored`]).
+    pub fn labels(&self, case: &str, logits: Shape4, ignored: Option<i64>) -> Result<Vec<usize>, String> {
         let samples = logits.n * logits.h * logits.w;
         self.with(case, "labels", |dtype, _, bytes| {
             if dtype != Dtype::I64 || bytes.len() / 8 != samples {
@@ -82,6 +85,9 @@ impl GoldenFile {
             }
             let class = |b: &[u8; 8]| {
                 let label = i64::from_le_bytes(*b);
+                if let Some(stands_for_it) = problem::ignored(ignored.filter(|&i| i == label), logits.c) {
+                    return Ok(stands_for_it);
+                }
                 usize::try_from(label)
                     .ok()
                     .filter(|&l| l < logits.c)

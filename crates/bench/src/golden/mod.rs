@@ -226,7 +226,10 @@ impl GoldenCase {
         let tensors = take(&entry.inputs, "inputs", problem.inputs())?;
         let outputs = take(&entry.outputs, "outputs", problem.outputs())?;
         let labels = match &problem {
-            Problem::CrossEntropy { input } => file.labels(&entry.name, *input)?,
+            Problem::CrossEntropy { input, .. } => {
+                let ignored = problem::ignore_index(entry);
+                file.labels(&entry.name, *input, ignored)?
+            }
             _ => Vec::new(),
         };
         refuse_unknown(entry, &problem)?;

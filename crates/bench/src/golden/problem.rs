@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tilewise_kernels::{
-    Activation, AvgPool2dParams, Axis, Conv2dParams, Conv2dShape, ConvTranspose2dParams,
-    ConvTranspose2dShape, CropShape, LinearShape, MaxPool2dParams, PadShape, Padding, PoolShape, Shape4,
+    Activation, Adam, AvgPool2dParams, Axis, Conv2dParams, Conv2dShape, ConvTranspose2dParams,
+    ConvTranspose2dShape, CropShape, LinearShape, MaxPool2dParams, PadShape, Padding, PoolShape, Sgd, Shape4,
     SoftmaxShape, UpsampleMode, UpsampleShape,
 };
 
@@ -128,6 +128,60 @@ struct Loss {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LabelLoss {
+    reduction: Reduction,
+    #[serde(default)]
+    label_smoothing: f32,
+    /// PyTorch's own default is -100.
+    ignore_index: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DiceLoss {
+    reduction: Reduction,
+    smooth: f32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SgdStep {
+    lr: f32,
+    momentum: f32,
+    weight_decay: f32,
+    nesterov: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdamStep {
+    lr: f32,
+    betas: [f32; 2],
+    eps: f32,
+    weight_decay: f32,
+    decoupled: bool,
+    step: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Clip {
+    max_norm: f32,
+}
+
+/// The index that stands for an ignored label of a file: negative ones are no label here, and become the first beyond the
+/// classes.
+pub(super) fn ignored(ignore_index: Option<i64>, classes: usize) -> Option<usize> {
+    ignore_index.map(|index| usize::try_from(index).unwrap_or(classes))
+}
+
+/// The label of a file that is ignored.
+pub(super) fn ignore_index(entry: &CaseEntry) -> Option<i64> {
+    entry.params.get("ignore_index").and_then(Value::as_i64)
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Reduction {
     Mean,
@@ -137,7 +191,8 @@ enum Reduction {
 pub(super) fn understand(file: &GoldenFile, entry: &CaseEntry) -> Result<Problem, String> {
     let op: Op = entry.op.parse().map_err(|e: crate::case::CaseError| e.to_string())?;
     let shape = |name: &str| file.shape(&entry.name, name);
-    let bias = entry.inputs.iter().any(|name| name == "b");
+    let has = |name: &str| entry.inputs.iter().any(|input| input == name);
+    let bias = has("b");
     let refused = |e: tilewise_kernels::Error| e.to_string();
     let activation = |activation| -> Result<Problem, String> {
         params::<NoParams>(entry)?;
@@ -255,16 +310,39 @@ pub(super) fn understand(file: &GoldenFile, entry: &CaseEntry) -> Result<Problem
             Problem::Crop(CropShape::new(shape("x")?, margins.into()).map_err(refused)?)
         }
         Op::CrossEntropy => {
-            let Loss { reduction: Reduction::Mean } = params(entry)?;
-            Problem::CrossEntropy { input: shape("x")? }
+            let LabelLoss { reduction: Reduction::Mean, label_smoothing, ignore_index } = params(entry)?;
+            let (input, weighted) = (shape("x")?, has("weight"));
+            let ignore_index = ignored(ignore_index, input.c);
+            Problem::CrossEntropy { input, weighted, label_smoothing, ignore_index }
         }
         Op::BceWithLogits => {
             let Loss { reduction: Reduction::Mean } = params(entry)?;
-            Problem::BceWithLogits { input: shape("x")? }
+            Problem::BceWithLogits { input: shape("x")?, weighted: has("pos_weight") }
         }
         Op::Mse => {
             let Loss { reduction: Reduction::Mean } = params(entry)?;
             Problem::Mse { input: shape("x")? }
+        }
+        Op::L1 => {
+            let Loss { reduction: Reduction::Mean } = params(entry)?;
+            Problem::L1 { input: shape("x")? }
+        }
+        Op::Dice => {
+            let DiceLoss { reduction: Reduction::Mean, smooth } = params(entry)?;
+            Problem::Dice { input: shape("x")?, smooth }
+        }
+        Op::Sgd => {
+            let SgdStep { lr, momentum, weight_decay, nesterov } = params(entry)?;
+            Problem::Sgd { input: shape("p")?, sgd: Sgd { lr, momentum, weight_decay, nesterov } }
+        }
+        Op::Adam => {
+            let AdamStep { lr, betas: [beta1, beta2], eps, weight_decay, decoupled, step } = params(entry)?;
+            let adam = Adam { lr, beta1, beta2, eps, weight_decay, decoupled };
+            Problem::Adam { input: shape("p")?, adam, step }
+        }
+        Op::ClipNorm => {
+            let Clip { max_norm } = params(entry)?;
+            Problem::ClipNorm { input: shape("g")?, max_norm }
         }
     })
 }

@@ -16,6 +16,7 @@ mod conv2d;
 mod conv_transpose2d;
 mod linear;
 mod loss;
+mod optimiser;
 mod pad;
 mod pool;
 mod softmax;
@@ -36,8 +37,10 @@ pub use conv_transpose2d::{
 pub use conv2d::{conv2d, conv2d_at, conv2d_backward_input, conv2d_backward_weights};
 pub use linear::{linear, linear_backward_input, linear_backward_weights};
 pub use loss::{
-    bce_with_logits, bce_with_logits_backward, cross_entropy, cross_entropy_backward, mse, mse_backward,
+    bce_with_logits, bce_with_logits_backward, cross_entropy, cross_entropy_backward, dice, dice_backward,
+    l1, l1_backward, mse, mse_backward,
 };
+pub use optimiser::{adam, clip_norm, sgd};
 pub use pad::{crop, crop_backward, pad, pad_backward};
 pub use pool::{
     avg_pool2d, avg_pool2d_backward, global_avg_pool, global_avg_pool_backward, max_pool2d,

@@ -1,12 +1,12 @@
 //! The CPU as a [`Backend`]: each operator is the method of that name of [`Cpu`].
 
-use crate::backend::{Affine, Backend, SCALAR, Tracked, expect_shape};
+use crate::backend::{Affine, Backend, Tracked};
 use crate::cpu::{BatchNorm, Conv2dPlan, ConvTranspose2dPlan, Cpu, LinearPlan, RunningStats, Scratch};
 use crate::error::Result;
 use crate::shape::batch_norm::expect_per_channel;
 use crate::shape::{
-    Activation, AvgPool2dParams, Axis, Conv2dAlgo, Conv2dShape, ConvTranspose2dShape, LinearShape,
-    MaxPool2dParams, Padding, UpsampleMode,
+    Activation, AvgPool2dParams, Axis, Conv2dAlgo, Conv2dShape, ConvTranspose2dShape, CrossEntropy,
+    LinearShape, MaxPool2dParams, Padding, UpsampleMode,
 };
 use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut};
 
@@ -158,27 +158,42 @@ impl Backend for Cpu {
         self.crop_into(x, margins, y)
     }
 
-    fn cross_entropy_into(&self, x: TensorView<'_>, labels: &[usize], y: TensorViewMut<'_>) -> Result<()> {
-        expect_shape("cross_entropy", "output shape", SCALAR, y.shape())?;
-        y.into_image(0)[0] = self.cross_entropy(&x.to_tensor()?, labels)?;
-        Ok(())
+    fn cross_entropy_into(
+        &self,
+        x: TensorView<'_>,
+        labels: &[usize],
+        params: CrossEntropy<'_>,
+        y: TensorViewMut<'_>,
+    ) -> Result<()> {
+        self.cross_entropy_into(x, labels, params, y)
     }
 
     fn bce_with_logits_into(
         &self,
         x: TensorView<'_>,
         target: TensorView<'_>,
+        pos_weight: Option<&[f32]>,
         y: TensorViewMut<'_>,
     ) -> Result<()> {
-        expect_shape("bce_with_logits", "output shape", SCALAR, y.shape())?;
-        y.into_image(0)[0] = self.bce_with_logits(&x.to_tensor()?, &target.to_tensor()?)?;
-        Ok(())
+        self.bce_with_logits_into(x, target, pos_weight, y)
     }
 
     fn mse_into(&self, x: TensorView<'_>, target: TensorView<'_>, y: TensorViewMut<'_>) -> Result<()> {
-        expect_shape("mse", "output shape", SCALAR, y.shape())?;
-        y.into_image(0)[0] = self.mse(&x.to_tensor()?, &target.to_tensor()?)?;
-        Ok(())
+        self.mse_into(x, target, y)
+    }
+
+    fn l1_into(&self, x: TensorView<'_>, target: TensorView<'_>, y: TensorViewMut<'_>) -> Result<()> {
+        self.l1_into(x, target, y)
+    }
+
+    fn dice_into(
+        &self,
+        x: TensorView<'_>,
+        target: TensorView<'_>,
+        smooth: f32,
+        y: TensorViewMut<'_>,
+    ) -> Result<()> {
+        self.dice_into(x, target, smooth, y)
     }
 }
 

@@ -15,6 +15,7 @@ mod conv_transpose2d;
 pub mod gemm;
 mod linear;
 mod loss;
+mod optimiser;
 mod pad;
 mod plan;
 mod pool;

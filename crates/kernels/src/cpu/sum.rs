@@ -127,33 +127,6 @@ impl Summand for SquaresAround<'_> {
     }
 }
 
-/// The sum of `(a - b)^2`, for slices of one length.
-#[derive(Clone, Copy)]
-pub(crate) struct SquaredDifferences<'a> {
-    pub(crate) a: &'a [f32],
-    pub(crate) b: &'a [f32],
-}
-
-impl Summand for SquaredDifferences<'_> {
-    #[inline(always)]
-    fn len(self) -> usize {
-        self.a.len().min(self.b.len())
-    }
-
-    #[inline(always)]
-    unsafe fn lanes<S: Simd>(self, simd: S, i: usize) -> S::F32 {
-        // SAFETY: the caller keeps i + LANES within both slices.
-        let (a, b) = unsafe { (simd.load(self.a.as_ptr().add(i)), simd.load(self.b.as_ptr().add(i))) };
-        let d = simd.sub(a, b);
-        simd.mul(d, d)
-    }
-
-    #[inline(always)]
-    fn term(self, i: usize) -> f64 {
-        (f64::from(self.a[i]) - f64::from(self.b[i])).powi(2)
-    }
-}
-
 /// The sums of `g`, of `g * (x - center)` and of `x - center`, for slices of one length.
 #[derive(Clone, Copy)]
 pub(crate) struct GradientMoments<'a> {

@@ -4,7 +4,7 @@
 //! after the other from a shared counter. Which strand computes an item never changes what is computed, so results
 //! do not depend on the number of threads. One strand runs on the calling thread and touches no pool.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
@@ -61,6 +61,34 @@ pub(crate) fn for_each_item(strands: usize, items: usize, f: impl Fn(usize, usiz
             f(strand, item);
         }
     });
+}
+
+/// Elements of an item of work whose result is a sum: a block of the widest vectors (`cpu/sum.rs`).
+pub(crate) const PART: usize = 4096;
+
+/// Partial sums of [`sum_of_items`] at most: they wait on the stack.
+const PARTS: usize = 256;
+
+/// The `N` sums of what `f(item)` gives for each of `items` items, on at most `strands` threads. The order of the additions
+/// follows from the number of items alone. Allocates nothing.
+pub(crate) fn sum_of_items<const N: usize>(
+    strands: usize,
+    items: usize,
+    f: impl Fn(usize) -> [f64; N] + Sync,
+) -> [f64; N] {
+    let add = |sums: [f64; N], terms: [f64; N]| std::array::from_fn(|k| sums[k] + terms[k]);
+    let per_part = items.div_ceil(PARTS).max(1);
+    let parts = [const { [const { AtomicU64::new(0) }; N] }; PARTS];
+    for_each_item(strands, items.div_ceil(per_part), |_, part| {
+        let first = part * per_part;
+        let sums = (first..items.min(first + per_part)).map(&f).fold([0.0; N], add);
+        for (to, sum) in parts[part].iter().zip(sums) {
+            to.store(sum.to_bits(), Ordering::Relaxed);
+        }
+    });
+    let sums =
+        parts.iter().map(|part| std::array::from_fn(|k| f64::from_bits(part[k].load(Ordering::Relaxed))));
+    sums.fold([0.0; N], add)
 }
 
 /// How many strands `work` elements, read or written, are worth.

@@ -1,14 +1,12 @@
 //! The gradients of the CPU, as [`Training`]: each operator is the method of that name in the file of its stem.
 
-#![allow(unused_variables, reason = "some are pending")]
-
 use crate::backend::{Affine, Tracked, expect_shape};
 use crate::cpu::backend::{affine, per_channel, per_channel_mut, tracked};
 use crate::cpu::{
     Argmax, Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan, ConvTranspose2dBackwardInputPlan,
     ConvTranspose2dBackwardWeightsPlan, Cpu, LinearBackwardInputPlan, LinearBackwardWeightsPlan, Planned,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::shape::{
     Activation, Adam, AvgPool2dParams, Axis, Conv2dShape, ConvTranspose2dShape, CrossEntropy, LinearShape,
     MaxPool2dParams, Padding, PoolShape, Sgd, Update, UpsampleMode,
@@ -358,7 +356,7 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("cross_entropy_backward_into")
+        self.cross_entropy_backward_into(x, labels, params, gy, gx, update)
     }
 
     fn bce_with_logits_backward_into(
@@ -370,7 +368,7 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("bce_with_logits_backward_into")
+        self.bce_with_logits_backward_into(x, target, pos_weight, gy, gx, update)
     }
 
     fn mse_backward_into(
@@ -381,7 +379,7 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("mse_backward_into")
+        self.mse_backward_into(x, target, gy, gx, update)
     }
 
     fn l1_backward_into(
@@ -392,7 +390,7 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("l1_backward_into")
+        self.l1_backward_into(x, target, gy, gx, update)
     }
 
     fn dice_backward_into(
@@ -404,7 +402,7 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("dice_backward_into")
+        self.dice_backward_into(x, target, smooth, gy, gx, update)
     }
 
     fn sgd_step(
@@ -414,7 +412,7 @@ impl Training for Cpu {
         g: TensorView<'_>,
         velocity: Option<TensorViewMut<'_>>,
     ) -> Result<()> {
-        pending("sgd_step")
+        self.sgd_step(sgd, p, g, velocity)
     }
 
     fn adam_step(
@@ -426,11 +424,11 @@ impl Training for Cpu {
         m: TensorViewMut<'_>,
         v: TensorViewMut<'_>,
     ) -> Result<()> {
-        pending("adam_step")
+        self.adam_step(adam, step, p, g, m, v)
     }
 
     fn clip_norm_into(&self, g: TensorViewMut<'_>, max_norm: f32, norm: TensorViewMut<'_>) -> Result<()> {
-        pending("clip_norm_into")
+        self.clip_norm_into(g, max_norm, norm)
     }
 }
 
@@ -439,8 +437,4 @@ fn bias_values<'a>(bias: TensorView<'a>) -> Result<&'a [f32]> {
     let expected = Shape4::new(1, bias.shape().c, 1, 1);
     expect_shape("bias", "shape", expected, bias.shape())?;
     Ok(bias.image(0))
-}
-
-fn pending<T>(op: &'static str) -> Result<T> {
-    Err(Error::invalid(op, "gradient", "one that is there", "one that is not there yet"))
 }

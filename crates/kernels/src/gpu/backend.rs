@@ -8,8 +8,8 @@ use super::linear::GpuLinear;
 use crate::backend::{Affine, Backend, Tracked};
 use crate::error::Result;
 use crate::shape::{
-    Activation, AvgPool2dParams, Axis, Conv2dAlgo, Conv2dShape, ConvTranspose2dShape, LinearShape,
-    MaxPool2dParams, Padding, UpsampleMode,
+    Activation, AvgPool2dParams, Axis, Conv2dAlgo, Conv2dShape, ConvTranspose2dShape, CrossEntropy,
+    LinearShape, MaxPool2dParams, Padding, UpsampleMode,
 };
 use crate::tensor::{Shape4, Tensor};
 
@@ -140,15 +140,35 @@ impl Backend for Gpu {
         self.crop_into(x, margins, y)
     }
 
-    fn cross_entropy_into(&self, x: GpuView<'_>, labels: &[usize], y: GpuViewMut<'_>) -> Result<()> {
-        self.cross_entropy_into(x, labels, y)
+    fn cross_entropy_into(
+        &self,
+        x: GpuView<'_>,
+        labels: &[usize],
+        params: CrossEntropy<'_>,
+        y: GpuViewMut<'_>,
+    ) -> Result<()> {
+        self.cross_entropy_into(x, labels, params, y)
     }
 
-    fn bce_with_logits_into(&self, x: GpuView<'_>, target: GpuView<'_>, y: GpuViewMut<'_>) -> Result<()> {
-        self.bce_with_logits_into(x, target, y)
+    fn bce_with_logits_into(
+        &self,
+        x: GpuView<'_>,
+        target: GpuView<'_>,
+        pos_weight: Option<&[f32]>,
+        y: GpuViewMut<'_>,
+    ) -> Result<()> {
+        self.bce_with_logits_into(x, target, pos_weight, y)
     }
 
     fn mse_into(&self, x: GpuView<'_>, target: GpuView<'_>, y: GpuViewMut<'_>) -> Result<()> {
         self.mse_into(x, target, y)
+    }
+
+    fn l1_into(&self, x: GpuView<'_>, target: GpuView<'_>, y: GpuViewMut<'_>) -> Result<()> {
+        self.l1_into(x, target, y)
+    }
+
+    fn dice_into(&self, x: GpuView<'_>, target: GpuView<'_>, smooth: f32, y: GpuViewMut<'_>) -> Result<()> {
+        self.dice_into(x, target, smooth, y)
     }
 }

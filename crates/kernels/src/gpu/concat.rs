@@ -4,6 +4,7 @@ use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut};
 use crate::backend::expect_shape;
 use crate::error::Result;
+use crate::shape::concat::backward_channels;
 use crate::shape::{Activation, Update, concat_shape};
 
 impl Gpu {
@@ -26,7 +27,7 @@ impl Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        let part = gy.channels(first..first.saturating_add(gx.shape().c))?;
-        self.copy_into("concat_backward", part, gx, update)
+        let channels = backward_channels(gy.shape, first, gx.shape())?;
+        self.add_backward_into(gy.channels(channels)?, gx, update)
     }
 }

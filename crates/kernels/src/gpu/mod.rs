@@ -23,20 +23,23 @@ mod wgsl;
 mod activation;
 mod add;
 mod batch_norm;
-mod batch_norm_backward;
+mod bias;
 mod concat;
 mod conv2d;
+mod conv2d_backward;
 mod conv_transpose2d;
+mod conv_transpose2d_backward;
 mod correlation;
 mod linear;
 mod loss;
+mod optimiser;
 mod pad;
+mod pointwise;
 mod pool;
-mod pool_backward;
 mod reduce;
 mod softmax;
-mod softmax_backward;
 mod training;
+mod update;
 mod upsample;
 
 use std::fmt;
@@ -47,8 +50,11 @@ use std::time::Duration;
 pub use buffer::{GpuTensor, GpuView, GpuViewMut};
 pub use context::{AdapterInfo, AdapterKind, GpuOptions, adapters};
 pub use conv_transpose2d::GpuConvTranspose2d;
+pub use conv_transpose2d_backward::{GpuConvTranspose2dBackwardInput, GpuConvTranspose2dBackwardWeights};
 pub use conv2d::GpuConv2d;
-pub use linear::GpuLinear;
+pub use conv2d_backward::{GpuConv2dBackwardInput, GpuConv2dBackwardWeights};
+pub use linear::{GpuLinear, GpuLinearBackwardInput, GpuLinearBackwardWeights};
+pub use pool::GpuArgmax;
 
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -62,14 +68,13 @@ pub fn shaders() -> Vec<(String, String)> {
     let kernels = activation::kernels()
         .chain(add::kernels())
         .chain(batch_norm::kernels())
-        .chain(batch_norm_backward::kernels())
+        .chain(bias::kernels())
         .chain(conv2d::kernels())
         .chain(loss::kernels())
+        .chain(optimiser::kernels())
         .chain(pad::kernels())
         .chain(pool::kernels())
-        .chain(pool_backward::kernels())
         .chain(softmax::kernels())
-        .chain(softmax_backward::kernels())
         .chain(upsample::kernels());
     kernels.map(|kernel| (kernel.to_string(), kernel.wgsl())).collect()
 }

@@ -1,7 +1,7 @@
-//! Padding with a value, and cropping: one shader, which moves a plane by some rows and columns.
+//! Padding with a value, and cropping, each the gradient of the other: one shader, which moves a plane by some rows and
+//! columns.
 
 use super::Gpu;
-use super::activation::flag;
 use super::buffer::{GpuView, GpuViewMut, words};
 use super::parts::by_channel;
 use super::recorder::{Dispatch, WORKGROUP};
@@ -10,11 +10,15 @@ use crate::backend::expect_shape;
 use crate::error::Result;
 use crate::shape::{CropShape, PadShape, Padding, Update};
 
-const SHADER: Shader = shader!("pad", 1, 1, "index");
+const SHADER: Shader = shader!("pad", 1, 1, "update", "index");
+
+fn kernel(update: Update) -> Kernel {
+    Kernel::new(SHADER, [update.constant()])
+}
 
 /// Every kernel of this file.
 pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
-    [Kernel::new(SHADER, [])].into_iter()
+    Update::ALL.into_iter().map(kernel)
 }
 
 impl Gpu {
@@ -43,8 +47,9 @@ impl Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        let (op, shape) = ("pad_backward", PadShape::new(gx.shape(), padding)?);
-        expect_shape(op, "output gradient shape", shape.output(), gy.shape)?;
+        let op = "pad_backward";
+        let shape = PadShape::new(gx.shape(), padding)?;
+        expect_shape(op, "output gradient shape", shape.output(), gy.shape())?;
         self.shifted(op, gy, [0, 0], [padding.top, padding.left], 0.0, gx, update)
     }
 
@@ -55,13 +60,13 @@ impl Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        let (op, shape) = ("crop_backward", CropShape::new(gx.shape(), margins)?);
-        expect_shape(op, "output gradient shape", shape.output(), gy.shape)?;
+        let op = "crop_backward";
+        let shape = CropShape::new(gx.shape(), margins)?;
+        expect_shape(op, "output gradient shape", shape.output(), gy.shape())?;
         self.shifted(op, gy, [margins.top, margins.left], [0, 0], 0.0, gx, update)
     }
 
     /// Each plane moved down and to the right by `forward`, up and to the left by `back`.
-    #[expect(clippy::too_many_arguments, reason = "a distance each way")]
     fn shifted(
         &self,
         op: &'static str,
@@ -95,10 +100,12 @@ impl Gpu {
                     y.0.batch_stride,
                 ],
             )?;
-            let params = [&sizes[..], &[flag(update), value.to_bits()]].concat();
+            let mut params = [0; 15];
+            params[..14].copy_from_slice(&sizes);
+            params[14] = value.to_bits();
             self.dispatch(&Dispatch {
                 op,
-                kernel: Kernel::new(SHADER, []),
+                kernel: kernel(update),
                 params: &params,
                 reads: &[from],
                 writes: &[to],

@@ -1,12 +1,13 @@
 //! The gradients of the GPU, as [`Training`]: each operator is the method of that name in the file of its stem.
 
-#![allow(unused_variables)]
-
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut};
-use super::pool_backward::GpuArgmax;
+use super::conv_transpose2d_backward::{GpuConvTranspose2dBackwardInput, GpuConvTranspose2dBackwardWeights};
+use super::conv2d_backward::{GpuConv2dBackwardInput, GpuConv2dBackwardWeights};
+use super::linear::{GpuLinearBackwardInput, GpuLinearBackwardWeights};
+use super::pool::GpuArgmax;
 use crate::backend::{Affine, Tracked};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::shape::{
     Activation, Adam, AvgPool2dParams, Axis, Conv2dShape, ConvTranspose2dShape, CrossEntropy, LinearShape,
     MaxPool2dParams, Padding, PoolShape, Sgd, Update, UpsampleMode,
@@ -14,12 +15,12 @@ use crate::shape::{
 use crate::training::{BatchNormGradients, Moments, Training};
 
 impl Training for Gpu {
-    type Conv2dBackwardInput = ();
-    type Conv2dBackwardWeights = ();
-    type ConvTranspose2dBackwardInput = ();
-    type ConvTranspose2dBackwardWeights = ();
-    type LinearBackwardInput = ();
-    type LinearBackwardWeights = ();
+    type Conv2dBackwardInput = GpuConv2dBackwardInput;
+    type Conv2dBackwardWeights = GpuConv2dBackwardWeights;
+    type ConvTranspose2dBackwardInput = GpuConvTranspose2dBackwardInput;
+    type ConvTranspose2dBackwardWeights = GpuConvTranspose2dBackwardWeights;
+    type LinearBackwardInput = GpuLinearBackwardInput;
+    type LinearBackwardWeights = GpuLinearBackwardWeights;
     type Argmax = GpuArgmax;
 
     fn conv2d_set_weights(
@@ -28,7 +29,7 @@ impl Training for Gpu {
         weights: GpuView<'_>,
         bias: Option<GpuView<'_>>,
     ) -> Result<()> {
-        pending("conv2d_set_weights")
+        self.conv2d_set_weights(plan, weights, bias)
     }
 
     fn plan_conv2d_backward_input(
@@ -36,7 +37,7 @@ impl Training for Gpu {
         shape: Conv2dShape,
         weights: &[f32],
     ) -> Result<Self::Conv2dBackwardInput> {
-        pending("plan_conv2d_backward_input")
+        self.plan_conv2d_backward_input(shape, weights)
     }
 
     fn conv2d_backward_input_set_weights(
@@ -44,7 +45,7 @@ impl Training for Gpu {
         plan: &mut Self::Conv2dBackwardInput,
         weights: GpuView<'_>,
     ) -> Result<()> {
-        pending("conv2d_backward_input_set_weights")
+        self.conv2d_backward_input_set_weights(plan, weights)
     }
 
     fn conv2d_backward_input_into(
@@ -54,11 +55,11 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("conv2d_backward_input_into")
+        self.conv2d_backward_input_into(plan, gy, gx, update)
     }
 
     fn plan_conv2d_backward_weights(&self, shape: Conv2dShape) -> Result<Self::Conv2dBackwardWeights> {
-        pending("plan_conv2d_backward_weights")
+        self.plan_conv2d_backward_weights(shape)
     }
 
     fn conv2d_backward_weights_into(
@@ -69,7 +70,7 @@ impl Training for Gpu {
         gw: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("conv2d_backward_weights_into")
+        self.conv2d_backward_weights_into(plan, x, gy, gw, update)
     }
 
     fn conv_transpose2d_set_weights(
@@ -78,7 +79,7 @@ impl Training for Gpu {
         weights: GpuView<'_>,
         bias: Option<GpuView<'_>>,
     ) -> Result<()> {
-        pending("conv_transpose2d_set_weights")
+        self.conv_transpose2d_set_weights(plan, weights, bias)
     }
 
     fn plan_conv_transpose2d_backward_input(
@@ -86,7 +87,7 @@ impl Training for Gpu {
         shape: ConvTranspose2dShape,
         weights: &[f32],
     ) -> Result<Self::ConvTranspose2dBackwardInput> {
-        pending("plan_conv_transpose2d_backward_input")
+        self.plan_conv_transpose2d_backward_input(shape, weights)
     }
 
     fn conv_transpose2d_backward_input_set_weights(
@@ -94,7 +95,7 @@ impl Training for Gpu {
         plan: &mut Self::ConvTranspose2dBackwardInput,
         weights: GpuView<'_>,
     ) -> Result<()> {
-        pending("conv_transpose2d_backward_input_set_weights")
+        self.conv_transpose2d_backward_input_set_weights(plan, weights)
     }
 
     fn conv_transpose2d_backward_input_into(
@@ -104,14 +105,14 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("conv_transpose2d_backward_input_into")
+        self.conv_transpose2d_backward_input_into(plan, gy, gx, update)
     }
 
     fn plan_conv_transpose2d_backward_weights(
         &self,
         shape: ConvTranspose2dShape,
     ) -> Result<Self::ConvTranspose2dBackwardWeights> {
-        pending("plan_conv_transpose2d_backward_weights")
+        self.plan_conv_transpose2d_backward_weights(shape)
     }
 
     fn conv_transpose2d_backward_weights_into(
@@ -122,7 +123,7 @@ impl Training for Gpu {
         gw: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("conv_transpose2d_backward_weights_into")
+        self.conv_transpose2d_backward_weights_into(plan, x, gy, gw, update)
     }
 
     fn linear_set_weights(
@@ -131,7 +132,7 @@ impl Training for Gpu {
         weights: GpuView<'_>,
         bias: Option<GpuView<'_>>,
     ) -> Result<()> {
-        pending("linear_set_weights")
+        self.linear_set_weights(plan, weights, bias)
     }
 
     fn plan_linear_backward_input(
@@ -139,7 +140,7 @@ impl Training for Gpu {
         shape: LinearShape,
         weights: &[f32],
     ) -> Result<Self::LinearBackwardInput> {
-        pending("plan_linear_backward_input")
+        self.plan_linear_backward_input(shape, weights)
     }
 
     fn linear_backward_input_set_weights(
@@ -147,7 +148,7 @@ impl Training for Gpu {
         plan: &mut Self::LinearBackwardInput,
         weights: GpuView<'_>,
     ) -> Result<()> {
-        pending("linear_backward_input_set_weights")
+        self.linear_backward_input_set_weights(plan, weights)
     }
 
     fn linear_backward_input_into(
@@ -157,11 +158,11 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("linear_backward_input_into")
+        self.linear_backward_input_into(plan, gy, gx, update)
     }
 
     fn plan_linear_backward_weights(&self, shape: LinearShape) -> Result<Self::LinearBackwardWeights> {
-        pending("plan_linear_backward_weights")
+        self.plan_linear_backward_weights(shape)
     }
 
     fn linear_backward_weights_into(
@@ -172,7 +173,7 @@ impl Training for Gpu {
         gw: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("linear_backward_weights_into")
+        self.linear_backward_weights_into(plan, x, gy, gw, update)
     }
 
     fn bias_backward_into(&self, gy: GpuView<'_>, gb: GpuViewMut<'_>, update: Update) -> Result<()> {
@@ -334,7 +335,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("cross_entropy_backward_into")
+        self.cross_entropy_backward_into(x, labels, params, gy, gx, update)
     }
 
     fn bce_with_logits_backward_into(
@@ -346,7 +347,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("bce_with_logits_backward_into")
+        self.bce_with_logits_backward_into(x, target, pos_weight, gy, gx, update)
     }
 
     fn mse_backward_into(
@@ -357,7 +358,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("mse_backward_into")
+        self.mse_backward_into(x, target, gy, gx, update)
     }
 
     fn l1_backward_into(
@@ -368,7 +369,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("l1_backward_into")
+        self.l1_backward_into(x, target, gy, gx, update)
     }
 
     fn dice_backward_into(
@@ -380,7 +381,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("dice_backward_into")
+        self.dice_backward_into(x, target, smooth, gy, gx, update)
     }
 
     fn sgd_step(
@@ -390,7 +391,7 @@ impl Training for Gpu {
         g: GpuView<'_>,
         velocity: Option<GpuViewMut<'_>>,
     ) -> Result<()> {
-        pending("sgd_step")
+        self.sgd_step(sgd, p, g, velocity)
     }
 
     fn adam_step(
@@ -402,14 +403,10 @@ impl Training for Gpu {
         m: GpuViewMut<'_>,
         v: GpuViewMut<'_>,
     ) -> Result<()> {
-        pending("adam_step")
+        self.adam_step(adam, step, p, g, m, v)
     }
 
     fn clip_norm_into(&self, g: GpuViewMut<'_>, max_norm: f32, norm: GpuViewMut<'_>) -> Result<()> {
-        pending("clip_norm_into")
+        self.clip_norm_into(g, max_norm, norm)
     }
-}
-
-fn pending<T>(op: &'static str) -> Result<T> {
-    Err(Error::invalid(op, "gradient", "one that is there", "one that is not there yet"))
 }

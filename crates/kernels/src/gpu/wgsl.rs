@@ -23,8 +23,8 @@ macro_rules! shader {
         $crate::gpu::wgsl::Shader {
             name: $name,
             sources: &[
-                include_str!(concat!("../../shaders/", $name, ".wgsl")),
-                $(include_str!(concat!("../../shaders/", $part, ".wgsl")),)*
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $name, ".wgsl")),
+                $(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $part, ".wgsl")),)*
             ],
             reads: $reads,
             writes: $writes,

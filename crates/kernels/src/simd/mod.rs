@@ -252,6 +252,8 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// The sign bit cleared.
     fn abs(self, a: Self::F32) -> Self::F32;
+    /// The square root, rounded once; NaN below 0.
+    fn sqrt(self, a: Self::F32) -> Self::F32;
     /// The nearest integer, ties to even.
     fn round(self, a: Self::F32) -> Self::F32;
     /// `2^n` for integral `n` in -126..=127; anything for other lanes.

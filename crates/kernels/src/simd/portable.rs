@@ -108,6 +108,11 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn sqrt(self, a: f32x8) -> f32x8 {
+        a.sqrt()
+    }
+
+    #[inline(always)]
     fn round(self, a: f32x8) -> f32x8 {
         a.round_ties_even()
     }
