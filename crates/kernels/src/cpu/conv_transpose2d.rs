@@ -4,7 +4,7 @@
 use crate::cpu::conv2d::engine::{Engine, Spec};
 use crate::cpu::conv2d::phased::PhasedEngine;
 use crate::cpu::conv2d::weights::{self, WeightsGradient};
-use crate::cpu::plan::{Description, check_views};
+use crate::cpu::plan::{Description, check_memory, check_views};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::Result;
@@ -238,6 +238,7 @@ impl ConvTranspose2dBackwardWeightsPlan {
     /// [`crate::Error::Overflow`]; [`crate::Error::OutOfMemory`].
     pub fn new(cpu: &Cpu, shape: ConvTranspose2dShape) -> Result<Self> {
         let (w, groups) = (shape.weights(), shape.params().groups);
+        check_memory(WEIGHTS, [shape.input(), w, shape.output()])?;
         let spec = weights::Spec {
             op: WEIGHTS,
             images: shape.input().n,

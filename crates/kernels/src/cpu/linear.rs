@@ -3,7 +3,7 @@
 
 use crate::cpu::conv2d::weights::{Spec, WeightsGradient};
 use crate::cpu::gemm::{Blocking, Epilogue, Output, Panels, Rows, Stretch, Tile, store_rows};
-use crate::cpu::plan::{Description, check_views};
+use crate::cpu::plan::{Description, check_memory, check_views};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::Result;
@@ -325,6 +325,7 @@ impl LinearBackwardWeightsPlan {
     /// # Errors
     /// [`crate::Error::Overflow`]; [`crate::Error::OutOfMemory`].
     pub fn new(cpu: &Cpu, shape: LinearShape) -> Result<Self> {
+        check_memory(WEIGHTS, [shape.input(), shape.weights(), shape.output()])?;
         let spec = Spec {
             op: WEIGHTS,
             images: shape.input().n,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::cpu::expect_shape;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::simd::Isa;
 use crate::tensor::{Shape4, TensorView, TensorViewMut};
 
@@ -40,4 +40,14 @@ pub(crate) fn check_views(
 ) -> Result<()> {
     expect_shape(op, "input shape", input, x.shape())?;
     expect_shape(op, "output shape", output, y.shape())
+}
+
+/// Refuses operands that no memory holds, before tables as long as their extents are made.
+pub(crate) fn check_memory(op: &'static str, operands: [Shape4; 3]) -> Result<()> {
+    for shape in operands {
+        let len = shape.checked_len(op, "operand")?;
+        let refused = |_| Error::OutOfMemory { op, bytes: len.saturating_mul(size_of::<f32>()) };
+        Vec::<f32>::new().try_reserve_exact(len).map_err(refused)?;
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@
 
 use crate::cpu::conv2d::phased::PhasedEngine;
 use crate::cpu::conv2d::weights::{Spec, WeightsGradient};
-use crate::cpu::plan::Description;
+use crate::cpu::plan::{Description, check_memory};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::Result;
@@ -131,6 +131,7 @@ impl Conv2dBackwardWeightsPlan {
     /// [`crate::Error::Overflow`]; [`crate::Error::OutOfMemory`].
     pub fn new(cpu: &Cpu, shape: Conv2dShape) -> Result<Self> {
         let (w, groups) = (shape.weights(), shape.params().groups);
+        check_memory(WEIGHTS, [shape.input(), w, shape.output()])?;
         let spec = Spec {
             op: WEIGHTS,
             images: shape.input().n,
