@@ -19,7 +19,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> gx: array<f32>;
 
 // f'(x) * g. Where a derivative jumps it is that of the lower side. Where that of the first is 0 nothing passes, whatever g
-// is; NaN has a derivative in the first three, as in PyTorch.
+// is; NaN has a derivative in the first four, as in PyTorch.
 fn passed(x: f32, g: f32, parameter: f32) -> f32 {
     let above = x > 0.0 && !is_nan(x);
     var all = g;
@@ -36,7 +36,7 @@ fn passed(x: f32, g: f32, parameter: f32) -> f32 {
         case 7u: { all = g * logistic_slope(x); }
         // tanh(x) = 2 logistic(2 x) - 1
         case 8u: { all = g * (logistic_slope(2.0 * x) * 4.0); }
-        default: {}
+        default: { return g; }
     }
     return select(all, x, is_nan(x));
 }
