@@ -248,68 +248,82 @@ impl Copied {
         let width = columns.output;
         for first in (0..width).step_by(self.windows) {
             let n = self.windows.min(width - first);
-            for (i, row) in all.clone().enumerate() {
-                self.copy(simd, i, &plane[row * columns.input..], first, n);
-            }
+            self.copy(simd, &plane[all.start * columns.input..], all.len(), first, n);
             let nan = self.any_nan(simd, all.len());
+            let mut nothing = false;
             let outputs = y.chunks_exact_mut(width).zip(positions.chunks_exact_mut(width));
             for (oy, (y, positions)) in oy.clone().zip(outputs) {
                 let covered = rows.covered(oy);
-                let (y, positions) = (&mut y[first..][..n], &mut positions[first..][..n]);
-                let from = covered.start - all.start..covered.end - all.start;
+                let row = Row {
+                    from: covered.start - all.start..covered.end - all.start,
+                    corner: (covered.start * columns.input + first * columns.stride)
+                        .wrapping_sub(columns.padding) as u32,
+                    y: &mut y[first..][..n],
+                    positions: &mut positions[first..][..n],
+                };
                 // The same loop several times: what is known of the window vanishes from the inner one.
-                match (columns.stride, columns.kernel, nan) {
-                    (2, 2, false) => self.search::<S, false>(simd, from, 2, 2, y, positions),
-                    (2, 3, false) => self.search::<S, false>(simd, from, 3, 2, y, positions),
-                    (1, 3, false) => self.search::<S, false>(simd, from, 3, 1, y, positions),
-                    (stride, kernel, false) => {
-                        self.search::<S, false>(simd, from, kernel, stride, y, positions)
-                    }
-                    (stride, kernel, true) => {
-                        self.search::<S, true>(simd, from, kernel, stride, y, positions)
+                nothing |= match (columns.stride, columns.kernel, nan) {
+                    (2, 2, false) => self.search::<S, false>(simd, row, 2, 2),
+                    (2, 3, false) => self.search::<S, false>(simd, row, 3, 2),
+                    (1, 3, false) => self.search::<S, false>(simd, row, 3, 1),
+                    (stride, kernel, false) => self.search::<S, false>(simd, row, kernel, stride),
+                    (stride, kernel, true) => self.search::<S, true>(simd, row, kernel, stride),
+                };
+            }
+            if nothing {
+                let outputs = y.chunks_exact(width).zip(positions.chunks_exact_mut(width));
+                for (oy, (y, positions)) in oy.clone().zip(outputs) {
+                    let start = rows.covered(oy).start * columns.input;
+                    for o in (first..first + n).filter(|&o| y[o] == f32::NEG_INFINITY) {
+                        positions[o] = (start + columns.covered(o).start) as u32;
                     }
                 }
-                place(columns, covered.start, first, y, positions);
             }
         }
     }
 
-    /// The columns of `row` under `n` windows from output `first` on, as copied row `i`.
+    /// The columns of the first `rows` rows of `x` under `n` windows from output `first` on.
     #[inline(always)]
-    fn copy<S: Simd>(&mut self, simd: S, i: usize, row: &[f32], first: usize, n: usize) {
+    fn copy<S: Simd>(&mut self, simd: S, x: &[f32], rows: usize, first: usize, n: usize) {
         let Dimension { kernel, stride, padding, input, .. } = self.columns;
+        let (pitch, phases) = (self.pitch, self.phases);
         let len = n + (kernel - 1) / stride;
         let start = first * stride;
-        let to = &mut self.elements.0[i * self.phases * self.pitch..][..self.phases * self.pitch];
         // Of each phase: the part that lies within the input.
         let within = |phase: usize| {
             let before = padding.saturating_sub(start + phase).div_ceil(stride).min(len);
             let end = (input + padding).saturating_sub(start + phase).div_ceil(stride).min(len);
             before..end.max(before)
         };
-        for (phase, to) in to.chunks_exact_mut(self.pitch).enumerate() {
-            let within = within(phase);
-            to[..within.start].fill(f32::NEG_INFINITY);
-            to[within.end..len].fill(f32::NEG_INFINITY);
-            if !within.is_empty() && (stride != 2 || self.phases != 2) {
-                let from = &row[(start + phase + within.start * stride).saturating_sub(padding)..];
-                let to = &mut to[within];
+        let copied = &mut self.elements.0[..rows * phases * pitch];
+        let rows = || x.chunks(input);
+        if stride == 2 && phases == 2 {
+            let parts = [within(0), within(1)];
+            for (row, to) in rows().zip(copied.chunks_exact_mut(2 * pitch)) {
+                let from = &row[start.saturating_sub(padding)..];
+                let (even, odd) = to.split_at_mut(pitch);
+                let (even, odd) = (pad(even, &parts[0], len), pad(odd, &parts[1], len));
+                // In the padding, the first element of the input may be that of either phase.
+                if start < padding && (padding - start) % 2 == 1 {
+                    split_vectors(simd, from, odd, even);
+                } else {
+                    split_vectors(simd, from, even, odd);
+                }
+            }
+            return;
+        }
+        for phase in 0..phases {
+            let part = within(phase);
+            let column = (start + phase + part.start * stride).saturating_sub(padding);
+            for (row, to) in rows().zip(copied.chunks_exact_mut(phases * pitch)) {
+                let to = pad(&mut to[phase * pitch..][..pitch], &part, len);
+                // Beyond the input, where there is nothing to copy.
+                let from = row.get(column..).unwrap_or_default();
                 if stride == 1 {
                     copy_vectors(simd, from, to);
                 } else {
                     to.iter_mut().zip(from.iter().step_by(stride)).for_each(|(to, from)| *to = *from);
                 }
-            }
-        }
-        if stride == 2 && self.phases == 2 {
-            let (even, odd) = to.split_at_mut(self.pitch);
-            let (even, odd) = (&mut even[within(0)], &mut odd[within(1)]);
-            let from = &row[start.saturating_sub(padding)..];
-            // In the padding, the first element of the input may be that of either phase.
-            if start < padding && (padding - start) % 2 == 1 {
-                split_vectors(simd, from, odd, even);
-            } else {
-                split_vectors(simd, from, even, odd);
             }
         }
     }
@@ -323,32 +337,28 @@ impl Copied {
             let v = unsafe { simd.load(part.as_ptr()) };
             any = simd.select(simd.is_nan(v), one, any);
         }
-        simd.reduce_max(any) > 0.0
+        simd.reduce_add(any) > 0.0
     }
 
-    /// The largest elements of the windows over the copied `rows`, and their offsets, in the plane, from the first row and
-    /// the corner of the window.
+    /// The largest elements of a row of windows, and their positions. Whether there may be a window of nothing but minus
+    /// infinities, in which none has taken the place: its position is that of its corner.
     #[inline(always)]
-    fn search<S: Simd, const NAN: bool>(
-        &self,
-        simd: S,
-        rows: Range<usize>,
-        kernel: usize,
-        stride: usize,
-        y: &mut [f32],
-        positions: &mut [u32],
-    ) {
-        let phases = kernel.min(stride);
-        let pitch = self.pitch;
-        let width = self.columns.input;
-        let copied = &self.elements.0[rows.start * phases * pitch..];
+    fn search<S: Simd, const NAN: bool>(&self, simd: S, row: Row<'_>, kernel: usize, stride: usize) -> bool {
+        let Row { from, mut corner, y, positions } = row;
+        let (pitch, phases, width) = (self.pitch, kernel.min(stride), self.columns.input);
+        let copied = &self.elements.0[from.start * phases * pitch..];
         assert!(y.len() <= positions.len());
-        assert!(rows.len() * phases * pitch + MAX_LANES <= copied.len());
+        assert!(from.len() * phases * pitch + MAX_LANES <= copied.len());
         assert!(y.len() + (kernel - 1) / stride <= pitch);
+        let bits = |v: usize| simd.splat(f32::from_bits(v as u32));
+        let (infinity, zero, one) = (simd.splat(f32::NEG_INFINITY), simd.splat(0.0), simd.splat(1.0));
+        let lanes: [f32; MAX_LANES] = std::array::from_fn(|lane| f32::from_bits((lane * stride) as u32));
+        // SAFETY: there are at most MAX_LANES lanes.
+        let lanes = unsafe { simd.load(lanes.as_ptr()) };
+        let mut nothing = zero;
         for i in (0..y.len()).step_by(S::LANES) {
-            let mut best = simd.splat(f32::NEG_INFINITY);
-            let mut at = simd.splat(0.0);
-            for row in 0..rows.len() {
+            let (mut best, mut at) = (infinity, zero);
+            for row in 0..from.len() {
                 let (mut phase, mut next) = (0, 0);
                 for k in 0..kernel {
                     // SAFETY: element `next` of a window is at most (kernel - 1) / stride; so by the assertions i + next
@@ -357,22 +367,44 @@ impl Copied {
                         unsafe { simd.load(copied.as_ptr().add((row * phases + phase) * pitch + i + next)) };
                     let larger = simd.gt(v, best);
                     let takes = if NAN { simd.or(larger, simd.is_nan(v)) } else { larger };
-                    best = simd.select(takes, v, best);
-                    at = simd.select(takes, simd.splat(f32::from_bits((row * width + k) as u32)), at);
+                    best = if NAN { simd.select(takes, v, best) } else { simd.max(v, best) };
+                    at = simd.select(takes, bits(row * width + k), at);
                     phase += 1;
                     if phase == phases {
                         (phase, next) = (0, next + 1);
                     }
                 }
             }
+            nothing = simd.select(simd.gt(best, infinity), nothing, one);
+            let position = simd.add_bits(at, simd.add_bits(lanes, bits(corner as usize)));
+            corner = corner.wrapping_add((S::LANES * stride) as u32);
             let n = y.len() - i;
             // SAFETY: both hold n elements from i on; a position is as large as an f32.
             unsafe {
                 simd.store_up_to(y.as_mut_ptr().add(i), n, best);
-                simd.store_up_to(positions.as_mut_ptr().add(i).cast(), n, at);
+                simd.store_up_to(positions.as_mut_ptr().add(i).cast(), n, position);
             }
         }
+        simd.reduce_add(nothing) > 0.0
     }
+}
+
+/// A row of windows.
+struct Row<'a> {
+    /// Its rows among those copied.
+    from: Range<usize>,
+    /// The position of the corner of the first window, modulo 2^32: it may lie in the padding.
+    corner: u32,
+    y: &'a mut [f32],
+    positions: &'a mut [u32],
+}
+
+/// Minus infinities around `part` of the first `len` elements; gives that part back.
+#[inline(always)]
+fn pad<'a>(to: &'a mut [f32], part: &Range<usize>, len: usize) -> &'a mut [f32] {
+    to[..part.start].fill(f32::NEG_INFINITY);
+    to[part.end..len].fill(f32::NEG_INFINITY);
+    &mut to[part.clone()]
 }
 
 /// The first elements of `from`.
@@ -406,27 +438,6 @@ fn split_vectors<S: Simd>(simd: S, from: &[f32], even: &mut [f32], odd: &mut [f3
                 if i < to.len() {
                     simd.store_up_to(to.as_mut_ptr().add(i), to.len() - i, v);
                 }
-            }
-        }
-    }
-}
-
-/// Offsets from the corners of the windows become positions in the plane, for the row of windows from output `first` on
-/// whose first row is `top`.
-#[inline(always)]
-fn place(columns: Dimension, top: usize, first: usize, y: &[f32], positions: &mut [u32]) {
-    // Below 2^32 in the end; before, modulo 2^32.
-    let mut corner = (top * columns.input + first * columns.stride).wrapping_sub(columns.padding) as u32;
-    for position in &mut *positions {
-        *position = position.wrapping_add(corner);
-        corner = corner.wrapping_add(columns.stride as u32);
-    }
-    // Where there is nothing but minus infinities none has taken a place: then it is the first one's.
-    let nothing = |largest: f32| largest == f32::NEG_INFINITY;
-    if y.iter().fold(false, |any, &largest| any | nothing(largest)) {
-        for (o, (position, &largest)) in positions.iter_mut().zip(y).enumerate() {
-            if nothing(largest) {
-                *position = (top * columns.input + columns.covered(first + o).start) as u32;
             }
         }
     }
