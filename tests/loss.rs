@@ -36,6 +36,11 @@ proptest! {
     }
 
     #[test]
+    fn gradients_keep_their_laws(case in cases(problems())) {
+        hold(laws::gradients_keep_their_laws(&case))?;
+    }
+
+    #[test]
     fn equal_logits_cost_the_logarithm_of_the_classes(input in extents(30, 6), logit in -100.0f32..100.0) {
         prop_assume!(input.n > 0);
         let x = Tensor::from_fn(input, |_| logit).unwrap();

@@ -96,7 +96,9 @@ mod training;
 
 pub use backend::{Affine, Backend, DeviceTensor, DeviceView, Tracked, View, ViewMut};
 pub use cpu::{
-    Argmax, BatchNorm, Conv2dPlan, ConvTranspose2dPlan, Cpu, Description, LinearPlan, RunningStats, Scratch,
+    Argmax, BatchNorm, Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan, Conv2dPlan,
+    ConvTranspose2dBackwardInputPlan, ConvTranspose2dBackwardWeightsPlan, ConvTranspose2dPlan, Cpu,
+    Description, LinearBackwardInputPlan, LinearBackwardWeightsPlan, LinearPlan, RunningStats, Scratch,
 };
 pub use error::{Dims, Error, Expected, Got, Result};
 #[cfg(feature = "gpu")]

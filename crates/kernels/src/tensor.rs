@@ -297,6 +297,11 @@ impl<'a> TensorView<'a> {
         })
     }
 
+    /// Each image as a row of features: `[n, c*h*w, 1, 1]`.
+    pub(crate) fn flattened(self) -> Self {
+        TensorView { shape: Shape4::new(self.shape.n, self.shape.image_len(), 1, 1), ..self }
+    }
+
     /// All elements of image `n`, channel by channel.
     ///
     /// # Panics

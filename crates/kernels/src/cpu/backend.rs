@@ -13,8 +13,8 @@ use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut};
 /// A plan with the scratch that it runs in.
 #[derive(Debug)]
 pub struct Planned<P> {
-    plan: P,
-    scratch: Scratch,
+    pub(super) plan: P,
+    pub(super) scratch: Scratch,
 }
 
 impl<P> Planned<P> {

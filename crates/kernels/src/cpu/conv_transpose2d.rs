@@ -1,19 +1,20 @@
-//! Transposed convolution, forward: one correlation per phase of the stride ([`Phases`]), all by implicit GEMM.
-//!
-//! So every product is computed once, and nothing is added into memory. Outputs that no tap reaches are filled in
-//! beforehand.
+//! Transposed convolution: forward by the phases of its stride ([`PhasedEngine`]), its gradients as those of a convolution with
+//! the roles of input and output exchanged.
 
-use crate::cpu::conv2d::implicit::ImplicitGemm;
-use crate::cpu::gemm::{Epilogue, Panels, Rows};
-use crate::cpu::plan::{Description, check_views};
+use crate::cpu::conv2d::engine::{Engine, Spec};
+use crate::cpu::conv2d::phased::PhasedEngine;
+use crate::cpu::conv2d::weights::{self, WeightsGradient};
+use crate::cpu::plan::{Description, check_new_weights, check_views};
 use crate::cpu::scratch::Scratch;
-use crate::cpu::{Cpu, expect_shape, threads};
+use crate::cpu::{Cpu, expect_shape};
 use crate::error::Result;
-use crate::shape::correlation::{Correlation, Phases};
-use crate::shape::{Activation, ConvTranspose2dParams, ConvTranspose2dShape, check_weights};
-use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut, checked_product};
+use crate::shape::correlation::{Correlation, Placement};
+use crate::shape::{Activation, ConvTranspose2dParams, ConvTranspose2dShape, Update, check_weights};
+use crate::tensor::{Tensor, TensorView, TensorViewMut, checked_product};
 
 const OP: &str = "conv_transpose2d";
+const INPUT: &str = "conv_transpose2d_backward_input";
+const WEIGHTS: &str = "conv_transpose2d_backward_weights";
 
 /// A transposed convolution (with bias and activation) ready to run, as [`crate::Conv2dPlan`] is.
 ///
@@ -30,13 +31,8 @@ const OP: &str = "conv_transpose2d";
 /// ```
 #[derive(Debug, Clone)]
 pub struct ConvTranspose2dPlan {
-    cpu: Cpu,
-    strands: usize,
-    shape: ConvTranspose2dShape,
-    phases: Vec<ImplicitGemm>,
-    /// The activated bias of each channel, where some outputs hold nothing else.
-    fill: Option<Tensor>,
-    scratch_len: usize,
+    engine: PhasedEngine,
+    has_bias: bool,
 }
 
 impl ConvTranspose2dPlan {
@@ -55,29 +51,128 @@ impl ConvTranspose2dPlan {
         bias: Option<&[f32]>,
         activation: Activation,
     ) -> Result<Self> {
-        let output = shape.output();
-        check_weights(OP, weights, shape.weights().checked_len(OP, "weights")?, bias, output.c)?;
+        let w = shape.weights();
+        check_weights(OP, weights, w.checked_len(OP, "weights")?, bias, shape.output().c)?;
         activation.validate()?;
-        let Phases { reached, leave_gaps } = Phases::new(&shape);
-        let phases = reached
-            .iter()
-            .map(|(correlation, placement)| {
-                let panels = group_panels(cpu, &shape, correlation, weights)?;
-                let epilogues =
-                    Epilogue::per_group(shape.params().groups, shape.weights().c, bias, activation)?;
-                ImplicitGemm::new(OP, cpu, output.n, correlation, panels, epilogues, *placement)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let fill = if leave_gaps {
-            let bias = bias.map_or_else(|| vec![0.0; output.c], <[f32]>::to_vec);
-            Some(cpu.activation(&Tensor::from_vec(Shape4::new(1, output.c, 1, 1), bias)?, activation)?)
-        } else {
-            None
+        let engine = PhasedEngine::new(cpu, OP, shape, activation)?;
+        let mut plan = ConvTranspose2dPlan { engine, has_bias: bias.is_some() };
+        plan.set_weights(TensorView::new(weights, w, w.image_len())?, bias)?;
+        Ok(plan)
+    }
+
+    /// Replaces the weights (of shape [`ConvTranspose2dShape::weights`]) and the bias. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] for another shape or length, or a bias where there was none and the other way round.
+    pub fn set_weights(&mut self, weights: TensorView<'_>, bias: Option<&[f32]>) -> Result<()> {
+        let shape = self.engine.shape();
+        let bias_len = self.has_bias.then_some(shape.output().c);
+        check_new_weights(OP, shape.weights(), weights, bias_len, bias)?;
+        self.engine.set_weights(weights);
+        bias.map_or(Ok(()), |bias| self.engine.set_bias(bias))
+    }
+
+    /// The transposed convolution's shape.
+    pub fn shape(&self) -> &ConvTranspose2dShape {
+        self.engine.shape()
+    }
+
+    /// What was chosen, and why.
+    pub fn describe(&self) -> Description {
+        self.engine.describe(OP)
+    }
+
+    /// f32 of scratch that [`ConvTranspose2dPlan::run`] needs.
+    pub fn scratch_len(&self) -> usize {
+        self.engine.scratch_len()
+    }
+
+    /// A scratch large enough.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    pub fn scratch(&self) -> Result<Scratch> {
+        Scratch::with_len(self.engine.scratch_len())
+    }
+
+    /// Computes `y = activation(conv_transpose(x) + bias)`. Writes every element of `y`, and nothing between its
+    /// images.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] if a view has another shape than the plan's, or the scratch is too small.
+    pub fn run(&self, x: TensorView<'_>, y: TensorViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
+        check_views(OP, x, self.shape().input(), &y, self.shape().output())?;
+        let scratch = scratch.require(OP, self.scratch_len())?;
+        // SAFETY: the shapes were just checked.
+        unsafe { self.engine.run(x, y, Update::Write, scratch) };
+        Ok(())
+    }
+}
+
+/// The gradient of a transposed convolution to its input, ready to run: a convolution of the gradient to the output, with the
+/// same weights.
+///
+/// ```
+/// use tilewise_kernels::{ConvTranspose2dBackwardInputPlan, ConvTranspose2dParams, ConvTranspose2dShape};
+/// use tilewise_kernels::{Cpu, Shape4, Tensor, Update};
+/// let params = ConvTranspose2dParams::default().stride(2);
+/// let shape = ConvTranspose2dShape::new(Shape4::new(1, 1, 1, 2), 1, [1, 2], params)?;
+/// let plan = ConvTranspose2dBackwardInputPlan::new(&Cpu::new()?, shape, &[1.0, 10.0])?;
+/// let gy = Tensor::from_vec(shape.output(), vec![1.0, 2.0, 3.0, 4.0])?;
+/// let mut gx = Tensor::zeros(shape.input())?;
+/// plan.run(gy.view(), gx.view_mut(), Update::Write, &mut plan.scratch()?)?;
+/// assert_eq!(gx.data(), [21.0, 43.0]);
+/// # Ok::<(), tilewise_kernels::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ConvTranspose2dBackwardInputPlan {
+    cpu: Cpu,
+    strands: usize,
+    shape: ConvTranspose2dShape,
+    engine: Engine,
+    scratch_len: usize,
+}
+
+impl ConvTranspose2dBackwardInputPlan {
+    /// Packs `weights` (`[in, out / groups, kernel h, kernel w]`, row-major) for this shape.
+    ///
+    /// The plan runs on at most as many threads as the device allows here and now ([`Cpu::thread_count`]).
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] for a wrong length; [`crate::Error::Overflow`]; [`crate::Error::OutOfMemory`].
+    pub fn new(cpu: &Cpu, shape: ConvTranspose2dShape, weights: &[f32]) -> Result<Self> {
+        let w = shape.weights();
+        check_weights(INPUT, weights, w.checked_len(INPUT, "weights")?, None, w.n)?;
+        let correlation = Correlation::conv_transpose2d_backward(&shape);
+        let spec = Spec {
+            op: INPUT,
+            images: shape.input().n,
+            groups: shape.params().groups,
+            outputs: w.n / shape.params().groups,
+            correlation: &correlation,
+            placement: Placement::dense(correlation.output),
+            activation: Activation::Identity,
         };
+        let engine = Engine::new(cpu, spec, None, |_| true)?;
         let strands = cpu.thread_count();
-        let strand_len = phases.iter().map(|phase| phase.strand_len(cpu.isa())).max().unwrap_or(0);
-        let scratch_len = checked_product(OP, "scratch", &[strands, strand_len])?;
-        Ok(ConvTranspose2dPlan { cpu: *cpu, strands, shape, phases, fill, scratch_len })
+        let scratch_len = checked_product(INPUT, "scratch", &[strands, engine.strand_len(cpu.isa())])?;
+        let mut plan = ConvTranspose2dBackwardInputPlan { cpu: *cpu, strands, shape, engine, scratch_len };
+        plan.set_weights(TensorView::new(weights, w, w.image_len())?)?;
+        Ok(plan)
+    }
+
+    /// Replaces the weights, of shape [`ConvTranspose2dShape::weights`]. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] for another shape.
+    pub fn set_weights(&mut self, weights: TensorView<'_>) -> Result<()> {
+        let w = self.shape.weights();
+        check_new_weights(INPUT, w, weights, None, None)?;
+        let (outputs, kernel) = (w.n / self.shape.params().groups, w.h * w.w);
+        self.engine.set_weights(|group, output, channel, tap| {
+            weights.image(group * outputs + output)[channel * kernel + tap]
+        });
+        Ok(())
     }
 
     /// The transposed convolution's shape.
@@ -87,17 +182,11 @@ impl ConvTranspose2dPlan {
 
     /// What was chosen, and why.
     pub fn describe(&self) -> Description {
-        let isa = self.cpu.isa();
-        Description::new(
-            OP,
-            "phases",
-            isa,
-            isa.tile(),
-            "one convolution with stride 1 for each phase of the stride",
-        )
+        let (isa, engine) = (self.cpu.isa(), &self.engine);
+        Description::new(INPUT, engine.algo().name(), isa, engine.tile(isa), engine.why())
     }
 
-    /// f32 of scratch that [`ConvTranspose2dPlan::run`] needs.
+    /// f32 of scratch that [`ConvTranspose2dBackwardInputPlan::run`] needs.
     pub fn scratch_len(&self) -> usize {
         self.scratch_len
     }
@@ -110,45 +199,98 @@ impl ConvTranspose2dPlan {
         Scratch::with_len(self.scratch_len)
     }
 
-    /// Computes `y = activation(conv_transpose(x) + bias)`. Writes every element of `y`, and nothing between its
-    /// images.
+    /// Computes the gradient to the input, `gx`, from that to the output, `gy`. Touches nothing between the images of `gx`.
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] if a view has another shape than the plan's, or the scratch is too small.
-    pub fn run(&self, x: TensorView<'_>, mut y: TensorViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
-        check_views(OP, x, self.shape.input(), &y, self.shape.output())?;
-        let scratch = scratch.require(OP, self.scratch_len)?;
-        if let Some(fill) = &self.fill {
-            let plane = self.shape.output().plane_len();
-            threads::for_each_chunk(&self.cpu, y.reborrow(), plane, |_, start, y| {
-                y.fill(fill.data()[start / plane])
-            });
-        }
-        for phase in &self.phases {
-            // SAFETY: the shapes were just checked.
-            unsafe { phase.run(self.cpu.isa(), x, &mut y, self.strands, scratch) };
-        }
+    pub fn run(
+        &self,
+        gy: TensorView<'_>,
+        mut gx: TensorViewMut<'_>,
+        update: Update,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        expect_shape(INPUT, "shape of gy", self.shape.output(), gy.shape())?;
+        expect_shape(INPUT, "shape of gx", self.shape.input(), gx.shape())?;
+        let scratch = scratch.require(INPUT, self.scratch_len)?;
+        // SAFETY: the shapes were just checked.
+        unsafe { self.engine.run(self.cpu.isa(), gy, &mut gx, update, self.strands, scratch) };
         Ok(())
     }
 }
 
-fn group_panels(
-    cpu: &Cpu,
-    shape: &ConvTranspose2dShape,
-    correlation: &Correlation,
-    weights: &[f32],
-) -> Result<Vec<Panels>> {
-    let outputs = shape.weights().c;
-    let kernel = shape.kernel()[0] * shape.kernel()[1];
-    let taps = &correlation.taps;
-    (0..shape.params().groups)
-        .map(|group| {
-            Panels::pack(cpu.isa(), correlation.depth(), outputs, |k, column| {
-                let (c, tap) = (group * correlation.channels + k / taps.len(), taps[k % taps.len()].index);
-                weights[(c * outputs + column) * kernel + tap]
-            })
-        })
-        .collect()
+/// The gradient of a transposed convolution to its weights, ready to run: as [`crate::Conv2dBackwardWeightsPlan`], with the
+/// roles of input and output exchanged.
+#[derive(Debug, Clone)]
+pub struct ConvTranspose2dBackwardWeightsPlan {
+    shape: ConvTranspose2dShape,
+    engine: WeightsGradient,
+}
+
+impl ConvTranspose2dBackwardWeightsPlan {
+    /// Sizes everything for this shape.
+    ///
+    /// The plan runs on at most as many threads as the device allows here and now ([`Cpu::thread_count`]).
+    ///
+    /// # Errors
+    /// [`crate::Error::Overflow`]; [`crate::Error::OutOfMemory`].
+    pub fn new(cpu: &Cpu, shape: ConvTranspose2dShape) -> Result<Self> {
+        let (w, groups) = (shape.weights(), shape.params().groups);
+        let spec = weights::Spec {
+            op: WEIGHTS,
+            images: shape.input().n,
+            groups,
+            outputs: w.n / groups,
+            correlation: &Correlation::conv_transpose2d_backward(&shape),
+            kernel: w.h * w.w,
+        };
+        Ok(ConvTranspose2dBackwardWeightsPlan { shape, engine: WeightsGradient::new(cpu, spec)? })
+    }
+
+    /// The transposed convolution's shape.
+    pub fn shape(&self) -> &ConvTranspose2dShape {
+        &self.shape
+    }
+
+    /// What was chosen, and why.
+    pub fn describe(&self) -> Description {
+        self.engine.describe(WEIGHTS)
+    }
+
+    /// f32 of scratch that [`ConvTranspose2dBackwardWeightsPlan::run`] needs.
+    pub fn scratch_len(&self) -> usize {
+        self.engine.scratch_len()
+    }
+
+    /// A scratch large enough.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    pub fn scratch(&self) -> Result<Scratch> {
+        Scratch::with_len(self.scratch_len())
+    }
+
+    /// Computes the gradient to the weights, `gw` (of shape [`ConvTranspose2dShape::weights`]), from the input and the
+    /// gradient to the output, `gy`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] if a view has another shape than the plan's, or the scratch is too small.
+    pub fn run(
+        &self,
+        x: TensorView<'_>,
+        gy: TensorView<'_>,
+        gw: TensorViewMut<'_>,
+        update: Update,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        expect_shape(WEIGHTS, "shape of x", self.shape.input(), x.shape())?;
+        expect_shape(WEIGHTS, "shape of gy", self.shape.output(), gy.shape())?;
+        expect_shape(WEIGHTS, "shape of gw", self.shape.weights(), gw.shape())?;
+        let scratch = scratch.require(WEIGHTS, self.scratch_len())?;
+        // SAFETY: the shapes were just checked.
+        unsafe { self.engine.run(gy, x, gw, update, scratch) };
+        Ok(())
+    }
 }
 
 impl Cpu {

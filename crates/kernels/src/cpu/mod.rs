@@ -28,9 +28,11 @@ mod upsample;
 
 pub use backend::Planned;
 pub use batch_norm::{BatchNorm, RunningStats};
-pub use conv_transpose2d::ConvTranspose2dPlan;
-pub use conv2d::Conv2dPlan;
-pub use linear::LinearPlan;
+pub use conv_transpose2d::{
+    ConvTranspose2dBackwardInputPlan, ConvTranspose2dBackwardWeightsPlan, ConvTranspose2dPlan,
+};
+pub use conv2d::{Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan, Conv2dPlan};
+pub use linear::{LinearBackwardInputPlan, LinearBackwardWeightsPlan, LinearPlan};
 pub use plan::Description;
 pub use pool::Argmax;
 pub use scratch::Scratch;

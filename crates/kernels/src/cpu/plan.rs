@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::cpu::expect_shape;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::simd::Isa;
 use crate::tensor::{Shape4, TensorView, TensorViewMut};
 
@@ -40,4 +40,23 @@ pub(crate) fn check_views(
 ) -> Result<()> {
     expect_shape(op, "input shape", input, x.shape())?;
     expect_shape(op, "output shape", output, y.shape())
+}
+
+/// The shape of weights, and the length of a bias where there is one, that replace those of a plan.
+pub(crate) fn check_new_weights(
+    op: &'static str,
+    expected: Shape4,
+    weights: TensorView<'_>,
+    bias_len: Option<usize>,
+    bias: Option<&[f32]>,
+) -> Result<()> {
+    expect_shape(op, "weights shape", expected, weights.shape())?;
+    match (bias_len, bias) {
+        (Some(len), Some(bias)) if bias.len() != len => {
+            Err(Error::invalid(op, "bias length", len, bias.len()))
+        }
+        (Some(_), None) => Err(Error::invalid(op, "bias", "one, as the plan has one", "none")),
+        (None, Some(_)) => Err(Error::invalid(op, "bias", "none, as the plan has none", "one")),
+        _ => Ok(()),
+    }
 }

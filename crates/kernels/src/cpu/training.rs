@@ -2,33 +2,36 @@
 
 #![allow(unused_variables, reason = "some are pending")]
 
-use crate::backend::{Affine, Tracked};
+use crate::backend::{Affine, Tracked, expect_shape};
 use crate::cpu::backend::{affine, per_channel, per_channel_mut, tracked};
-use crate::cpu::{Argmax, Cpu};
+use crate::cpu::{
+    Argmax, Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan, ConvTranspose2dBackwardInputPlan,
+    ConvTranspose2dBackwardWeightsPlan, Cpu, LinearBackwardInputPlan, LinearBackwardWeightsPlan, Planned,
+};
 use crate::error::{Error, Result};
 use crate::shape::{
     Activation, Adam, AvgPool2dParams, Axis, Conv2dShape, ConvTranspose2dShape, CrossEntropy, LinearShape,
     MaxPool2dParams, Padding, PoolShape, Sgd, Update, UpsampleMode,
 };
-use crate::tensor::{TensorView, TensorViewMut};
+use crate::tensor::{Shape4, TensorView, TensorViewMut};
 use crate::training::{BatchNormGradients, Moments, Training};
 
 impl Training for Cpu {
-    type Conv2dBackwardInput = ();
-    type Conv2dBackwardWeights = ();
-    type ConvTranspose2dBackwardInput = ();
-    type ConvTranspose2dBackwardWeights = ();
-    type LinearBackwardInput = ();
-    type LinearBackwardWeights = ();
+    type Conv2dBackwardInput = Planned<Conv2dBackwardInputPlan>;
+    type Conv2dBackwardWeights = Planned<Conv2dBackwardWeightsPlan>;
+    type ConvTranspose2dBackwardInput = Planned<ConvTranspose2dBackwardInputPlan>;
+    type ConvTranspose2dBackwardWeights = Planned<ConvTranspose2dBackwardWeightsPlan>;
+    type LinearBackwardInput = Planned<LinearBackwardInputPlan>;
+    type LinearBackwardWeights = Planned<LinearBackwardWeightsPlan>;
     type Argmax = Argmax;
 
     fn conv2d_set_weights(
         &self,
-        plan: &mut Self::Conv2d,
+        p: &mut Self::Conv2d,
         weights: TensorView<'_>,
         bias: Option<TensorView<'_>>,
     ) -> Result<()> {
-        pending("conv2d_set_weights")
+        p.plan.set_weights(weights, bias.map(bias_values).transpose()?)
     }
 
     fn plan_conv2d_backward_input(
@@ -36,49 +39,51 @@ impl Training for Cpu {
         shape: Conv2dShape,
         weights: &[f32],
     ) -> Result<Self::Conv2dBackwardInput> {
-        pending("plan_conv2d_backward_input")
+        let plan = Conv2dBackwardInputPlan::new(self, shape, weights)?;
+        Ok(Planned { scratch: plan.scratch()?, plan })
     }
 
     fn conv2d_backward_input_set_weights(
         &self,
-        plan: &mut Self::Conv2dBackwardInput,
+        p: &mut Self::Conv2dBackwardInput,
         weights: TensorView<'_>,
     ) -> Result<()> {
-        pending("conv2d_backward_input_set_weights")
+        p.plan.set_weights(weights)
     }
 
     fn conv2d_backward_input_into(
         &self,
-        plan: &mut Self::Conv2dBackwardInput,
+        p: &mut Self::Conv2dBackwardInput,
         gy: TensorView<'_>,
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("conv2d_backward_input_into")
+        p.plan.run(gy, gx, update, &mut p.scratch)
     }
 
     fn plan_conv2d_backward_weights(&self, shape: Conv2dShape) -> Result<Self::Conv2dBackwardWeights> {
-        pending("plan_conv2d_backward_weights")
+        let plan = Conv2dBackwardWeightsPlan::new(self, shape)?;
+        Ok(Planned { scratch: plan.scratch()?, plan })
     }
 
     fn conv2d_backward_weights_into(
         &self,
-        plan: &mut Self::Conv2dBackwardWeights,
+        p: &mut Self::Conv2dBackwardWeights,
         x: TensorView<'_>,
         gy: TensorView<'_>,
         gw: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("conv2d_backward_weights_into")
+        p.plan.run(x, gy, gw, update, &mut p.scratch)
     }
 
     fn conv_transpose2d_set_weights(
         &self,
-        plan: &mut Self::ConvTranspose2d,
+        p: &mut Self::ConvTranspose2d,
         weights: TensorView<'_>,
         bias: Option<TensorView<'_>>,
     ) -> Result<()> {
-        pending("conv_transpose2d_set_weights")
+        p.plan.set_weights(weights, bias.map(bias_values).transpose()?)
     }
 
     fn plan_conv_transpose2d_backward_input(
@@ -86,52 +91,54 @@ impl Training for Cpu {
         shape: ConvTranspose2dShape,
         weights: &[f32],
     ) -> Result<Self::ConvTranspose2dBackwardInput> {
-        pending("plan_conv_transpose2d_backward_input")
+        let plan = ConvTranspose2dBackwardInputPlan::new(self, shape, weights)?;
+        Ok(Planned { scratch: plan.scratch()?, plan })
     }
 
     fn conv_transpose2d_backward_input_set_weights(
         &self,
-        plan: &mut Self::ConvTranspose2dBackwardInput,
+        p: &mut Self::ConvTranspose2dBackwardInput,
         weights: TensorView<'_>,
     ) -> Result<()> {
-        pending("conv_transpose2d_backward_input_set_weights")
+        p.plan.set_weights(weights)
     }
 
     fn conv_transpose2d_backward_input_into(
         &self,
-        plan: &mut Self::ConvTranspose2dBackwardInput,
+        p: &mut Self::ConvTranspose2dBackwardInput,
         gy: TensorView<'_>,
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("conv_transpose2d_backward_input_into")
+        p.plan.run(gy, gx, update, &mut p.scratch)
     }
 
     fn plan_conv_transpose2d_backward_weights(
         &self,
         shape: ConvTranspose2dShape,
     ) -> Result<Self::ConvTranspose2dBackwardWeights> {
-        pending("plan_conv_transpose2d_backward_weights")
+        let plan = ConvTranspose2dBackwardWeightsPlan::new(self, shape)?;
+        Ok(Planned { scratch: plan.scratch()?, plan })
     }
 
     fn conv_transpose2d_backward_weights_into(
         &self,
-        plan: &mut Self::ConvTranspose2dBackwardWeights,
+        p: &mut Self::ConvTranspose2dBackwardWeights,
         x: TensorView<'_>,
         gy: TensorView<'_>,
         gw: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("conv_transpose2d_backward_weights_into")
+        p.plan.run(x, gy, gw, update, &mut p.scratch)
     }
 
     fn linear_set_weights(
         &self,
-        plan: &mut Self::Linear,
+        p: &mut Self::Linear,
         weights: TensorView<'_>,
         bias: Option<TensorView<'_>>,
     ) -> Result<()> {
-        pending("linear_set_weights")
+        p.plan.set_weights(weights, bias.map(bias_values).transpose()?)
     }
 
     fn plan_linear_backward_input(
@@ -139,40 +146,42 @@ impl Training for Cpu {
         shape: LinearShape,
         weights: &[f32],
     ) -> Result<Self::LinearBackwardInput> {
-        pending("plan_linear_backward_input")
+        let plan = LinearBackwardInputPlan::new(self, shape, weights)?;
+        Ok(Planned { scratch: plan.scratch()?, plan })
     }
 
     fn linear_backward_input_set_weights(
         &self,
-        plan: &mut Self::LinearBackwardInput,
+        p: &mut Self::LinearBackwardInput,
         weights: TensorView<'_>,
     ) -> Result<()> {
-        pending("linear_backward_input_set_weights")
+        p.plan.set_weights(weights)
     }
 
     fn linear_backward_input_into(
         &self,
-        plan: &mut Self::LinearBackwardInput,
+        p: &mut Self::LinearBackwardInput,
         gy: TensorView<'_>,
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("linear_backward_input_into")
+        p.plan.run(gy, gx, update, &mut p.scratch)
     }
 
     fn plan_linear_backward_weights(&self, shape: LinearShape) -> Result<Self::LinearBackwardWeights> {
-        pending("plan_linear_backward_weights")
+        let plan = LinearBackwardWeightsPlan::new(self, shape)?;
+        Ok(Planned { scratch: plan.scratch()?, plan })
     }
 
     fn linear_backward_weights_into(
         &self,
-        plan: &mut Self::LinearBackwardWeights,
+        p: &mut Self::LinearBackwardWeights,
         x: TensorView<'_>,
         gy: TensorView<'_>,
         gw: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("linear_backward_weights_into")
+        p.plan.run(x, gy, gw, update, &mut p.scratch)
     }
 
     fn bias_backward_into(&self, gy: TensorView<'_>, gb: TensorViewMut<'_>, update: Update) -> Result<()> {
@@ -423,6 +432,13 @@ impl Training for Cpu {
     fn clip_norm_into(&self, g: TensorViewMut<'_>, max_norm: f32, norm: TensorViewMut<'_>) -> Result<()> {
         pending("clip_norm_into")
     }
+}
+
+/// The values of a bias: a tensor of one value per channel.
+fn bias_values<'a>(bias: TensorView<'a>) -> Result<&'a [f32]> {
+    let expected = Shape4::new(1, bias.shape().c, 1, 1);
+    expect_shape("bias", "shape", expected, bias.shape())?;
+    Ok(bias.image(0))
 }
 
 fn pending<T>(op: &'static str) -> Result<T> {

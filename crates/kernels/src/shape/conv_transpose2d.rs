@@ -1,7 +1,7 @@
 //! Transposed convolution: parameters and the validated shape.
 
 use crate::error::{Dims, Error, Expected, Result};
-use crate::shape::conv2d::{validate_groups, validate_window};
+use crate::shape::conv2d::{Conv2dShape, validate_groups, validate_window};
 use crate::shape::{Padding, at_least_one, window};
 use crate::tensor::Shape4;
 
@@ -132,6 +132,29 @@ impl ConvTranspose2dShape {
         weights.checked_len(OP, "weights")?;
         output.checked_len(OP, "output")?;
         Ok(ConvTranspose2dShape { input, weights, output, params })
+    }
+
+    /// The transposed convolution that takes the gradient to the output of a convolution to that of its input, with the same
+    /// weights: what the stride left over at the end of the input is its output padding.
+    pub(crate) fn of_gradient(shape: &Conv2dShape) -> Result<Self> {
+        let (p, x) = (shape.params(), shape.input());
+        let left_over = |axis: usize, input: usize, before: usize, after: usize| {
+            let kernel = p.dilation[axis] * (shape.kernel()[axis] - 1) + 1;
+            (input + before + after - kernel) % p.stride[axis]
+        };
+        let params = ConvTranspose2dParams {
+            stride: p.stride,
+            padding: p.padding,
+            output_padding: [
+                left_over(0, x.h, p.padding.top, p.padding.bottom),
+                left_over(1, x.w, p.padding.left, p.padding.right),
+            ],
+            dilation: p.dilation,
+            groups: p.groups,
+        };
+        let transposed = Self::new(shape.output(), x.c, shape.kernel(), params)?;
+        debug_assert_eq!((transposed.output, transposed.weights), (x, shape.weights()));
+        Ok(transposed)
     }
 
     /// The shape of `x`: `[n, in channels, h, w]`.

@@ -1,6 +1,6 @@
 //! Convolution as sums over taps: what convolution and each phase of a transposed convolution have in common.
 
-use crate::shape::{Conv2dShape, ConvTranspose2dShape};
+use crate::shape::{Conv2dShape, ConvTranspose2dShape, LinearShape};
 
 /// One group's sums: `y[i][j] = sum over channels and taps of x[c][i * step + tap] * w`, zeros outside the input.
 ///
@@ -52,6 +52,26 @@ impl Correlation {
             // A dilated kernel fits into the padded input, which fits an isize.
             |axis, k| Some((k * params.dilation[axis]) as isize - before[axis] as isize),
         )
+    }
+
+    /// What each input of a transposed convolution is multiplied with: a convolution of the gradient to its output, for the
+    /// gradient to its input, with the same weights.
+    pub fn conv_transpose2d_backward(shape: &ConvTranspose2dShape) -> Self {
+        let (params, input, output) = (shape.params(), shape.input(), shape.output());
+        let before = [params.padding.top, params.padding.left];
+        Self::new(
+            shape.weights().c,
+            [output.h, output.w],
+            [input.h, input.w],
+            params.stride,
+            shape.kernel(),
+            |axis, k| Some((k * params.dilation[axis]) as isize - before[axis] as isize),
+        )
+    }
+
+    /// That of a fully connected layer: each feature is a channel of one pixel.
+    pub fn linear(shape: &LinearShape) -> Self {
+        Self::new(shape.in_features(), [1, 1], [1, 1], [1, 1], [1, 1], |_, _| Some(0))
     }
 
     /// The outputs `phase + stride * (i, j)` of a transposed convolution: each is a sum over those taps whose
@@ -115,10 +135,14 @@ impl Correlation {
 }
 
 impl Placement {
-    /// Every output, side by side.
+    /// Outputs of so many rows and columns, side by side.
+    pub fn dense([height, width]: [usize; 2]) -> Self {
+        Placement { plane: height * width, origin: 0, row: width, column: 1 }
+    }
+
+    /// That of a convolution.
     pub fn conv2d(shape: &Conv2dShape) -> Self {
-        let output = shape.output();
-        Placement { plane: output.plane_len(), origin: 0, row: output.w, column: 1 }
+        Placement::dense([shape.output().h, shape.output().w])
     }
 }
 

@@ -1,17 +1,22 @@
 //! Which algorithm for which shape: a table, read from the top.
 
-use crate::shape::{Conv2dAlgo, Conv2dShape};
+use crate::cpu::conv2d::engine::Spec;
+use crate::shape::Conv2dAlgo;
 use crate::simd::Isa;
 
-/// The first row of the table that fits.
-pub(super) fn choose(isa: Isa, shape: &Conv2dShape) -> (Conv2dAlgo, &'static str) {
-    let row = TABLE.iter().find(|row| row.algo.supports(shape) && (row.fits)(isa, shape));
+/// The first row of the table that fits and that `allowed` allows.
+pub(super) fn choose(
+    isa: Isa,
+    spec: &Spec<'_>,
+    allowed: impl Fn(Conv2dAlgo) -> bool,
+) -> (Conv2dAlgo, &'static str) {
+    let row = TABLE.iter().find(|row| spec.supports(row.algo) && allowed(row.algo) && (row.fits)(isa, spec));
     row.map_or((Conv2dAlgo::ImplicitGemm, "the general case"), |row| (row.algo, row.why))
 }
 
 struct Row {
     algo: Conv2dAlgo,
-    fits: fn(Isa, &Conv2dShape) -> bool,
+    fits: fn(Isa, &Spec<'_>) -> bool,
     why: &'static str,
 }
 
@@ -19,12 +24,12 @@ struct Row {
 const TABLE: &[Row] = &[
     Row {
         algo: Conv2dAlgo::Depthwise,
-        fits: |_, shape| shape.params().groups > 1,
+        fits: |_, spec| spec.groups > 1,
         why: "one input channel per group: no sum over channels for a matrix product",
     },
     Row {
         algo: Conv2dAlgo::Direct,
-        fits: |isa, shape| group_outputs(shape) * 2 <= isa.lanes() && shape.output().w * 2 >= isa.lanes(),
+        fits: |isa, spec| spec.outputs * 2 <= isa.lanes() && width(spec) * 2 >= isa.lanes(),
         why: "fewer output channels than half a vector: lanes are pixels",
     },
     Row {
@@ -34,14 +39,14 @@ const TABLE: &[Row] = &[
     },
     Row {
         algo: Conv2dAlgo::Direct,
-        fits: |isa, shape| shape.weights().c <= 4 && shape.output().w * 4 >= isa.lanes() * 3,
+        fits: |isa, spec| spec.correlation.channels <= 4 && width(spec) * 4 >= isa.lanes() * 3,
         why: "few input channels: the sums are too short to pay for a transposed store",
     },
     Row {
         algo: Conv2dAlgo::Im2col,
         // 2x2x512 to 512: unfolded 78% of the microkernel's speed against 67% (AVX-512), 68% against 44% (AVX2);
         // at 4x4 and above the unfolding costs more than narrow tiles do.
-        fits: |_, shape| shape.output().w < 3,
+        fits: |_, spec| width(spec) < 3,
         why: "rows of one or two pixels: those of several rows and images are unfolded into full tiles",
     },
     Row {
@@ -51,6 +56,7 @@ const TABLE: &[Row] = &[
     },
 ];
 
-fn group_outputs(shape: &Conv2dShape) -> usize {
-    shape.weights().n / shape.params().groups
+/// Outputs of a row.
+fn width(spec: &Spec<'_>) -> usize {
+    spec.correlation.output[1]
 }

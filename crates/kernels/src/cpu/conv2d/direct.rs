@@ -14,21 +14,35 @@
 //! ```
 //!
 //! Rows inside blocks, so that each plane of the output is written as one long stream.
+//!
+//! Of many input channels, what one tile reads would not stay in L1 until the tile below reads most of it again. So a band is
+//! computed for a few channels at a time, its sums kept in between:
+//!
+//! ```text
+//! for each slice of the channels
+//!     copy the slice
+//!     for each block, row, tile               as above; the sums start where the slice before left them
+//! ```
+
+use std::ops::Range;
 
 use crate::cpu::activation::apply;
-use crate::cpu::conv2d::OP;
+use crate::cpu::conv2d::engine::Spec;
 use crate::cpu::conv2d::patches::Patches;
 use crate::cpu::scratch::{Scratch, whole_lines};
 use crate::cpu::threads::{SharedOut, for_each_item};
 use crate::error::Result;
-use crate::shape::correlation::Correlation;
-use crate::shape::{Activation, Conv2dShape, Padding};
+use crate::shape::correlation::{Correlation, Placement};
+use crate::shape::{Activation, Update};
 use crate::simd::{Isa, Simd, SimdOp};
 use crate::tensor::{TensorView, TensorViewMut, checked_product};
 
 /// The padded copy of a band in f32 (128 KiB): a part of L2, so that the rows are still near when the last block of
 /// output channels reads them.
 const BAND_LEN: usize = 32 * 1024;
+
+/// Products of a slice: with the copy of a band, a tile of 64 pixels reads 16 KiB at most, a half of L1.
+const SLICE: usize = 64;
 
 /// Products that make an item of work worth handing to a thread (about 2 us).
 const ITEM_PRODUCTS: usize = 64 * 1024;
@@ -43,8 +57,13 @@ pub(crate) struct Direct {
     largest_block: usize,
     /// The copy to make of each band; none where the input is read in place.
     patches: Option<Patches>,
-    /// Where each product's input lies relative to its output, in the copy or in the group's part of an image.
+    /// Where each product's input lies relative to its output, in the copy or in the group's part of an image; those of a slice.
     offsets: Vec<usize>,
+    /// Products of a sum.
+    depth: usize,
+    channels: usize,
+    /// Channels of a slice; all if there is but one.
+    slice: usize,
     /// From what one output row reads to what the next one reads.
     row_stride: usize,
     /// Output rows of a band; the last band may have fewer.
@@ -54,74 +73,84 @@ pub(crate) struct Direct {
     weights: Scratch,
     bias: Vec<f32>,
     activation: Activation,
+    placement: Placement,
 }
 
 impl Direct {
-    pub fn new(
-        isa: Isa,
-        shape: &Conv2dShape,
-        weights: &[f32],
-        bias: Option<&[f32]>,
-        activation: Activation,
-    ) -> Result<Self> {
-        let correlation = Correlation::conv2d(shape);
-        let groups = shape.params().groups;
+    /// With weights and bias of zeros.
+    pub fn new(isa: Isa, spec: &Spec<'_>) -> Result<Self> {
+        let Spec { op, groups, outputs, correlation, placement, activation, .. } = *spec;
+        let Correlation { channels, input, output, step, ref taps } = *correlation;
+        let filters = checked_product(op, "output channels", &[groups, outputs])?;
+        let depth = correlation.depth();
         let mut plan = Direct {
-            output: correlation.output,
+            output,
             groups,
-            group_outputs: shape.weights().n / groups,
+            group_outputs: outputs,
             largest_block: largest_block(isa),
             patches: None,
             offsets: Vec::new(),
+            depth,
+            channels,
+            slice: channels,
             row_stride: 0,
             band: 0,
-            group_input: correlation.channels * shape.input().plane_len(),
-            weights: Scratch::default(),
-            bias: bias.map_or_else(|| vec![0.0; shape.weights().n], <[f32]>::to_vec),
+            group_input: channels * input[0] * input[1],
+            weights: Scratch::with_len(checked_product(op, "packed weights", &[filters, depth])?)?,
+            bias: vec![0.0; filters],
             activation,
+            placement,
         };
-        if shape.params().stride == [1, 1]
-            && shape.params().padding == Padding::default()
-            // A last vector that is partial would be read beyond the image.
-            && shape.output().w >= isa.lanes()
+        let inside =
+            |axis: usize, at: isize| usize::try_from(at).is_ok_and(|at| at + output[axis] <= input[axis]);
+        // A last vector that is partial would be read beyond the image.
+        if step == [1, 1]
+            && depth <= 2 * SLICE
+            && output[1] >= isa.lanes()
+            && taps.iter().all(|tap| inside(0, tap.at[0]) && inside(1, tap.at[1]))
         {
-            let (plane, width) = (shape.input().plane_len(), shape.input().w);
-            plan.offsets =
-                correlation.offsets(plane, |tap| (tap.at[0] as usize) * width + tap.at[1] as usize);
+            let width = input[1];
+            plan.offsets = correlation
+                .offsets(input[0] * width, |tap| (tap.at[0] as usize) * width + tap.at[1] as usize);
             plan.row_stride = width;
-            plan.band = (BAND_LEN / (correlation.channels * width)).clamp(1, shape.output().h);
+            plan.band = (BAND_LEN / (channels * width)).clamp(1, output[0]);
         } else {
-            let patches = Patches::in_bands(OP, &correlation, BAND_LEN, 1)?;
+            if depth > 2 * SLICE {
+                let slices = depth.div_ceil(SLICE).min(channels);
+                plan.slice = channels.div_ceil(slices);
+            }
+            let of_slice = Correlation { channels: plan.slice, ..correlation.clone() };
+            let patches = Patches::in_bands(op, &of_slice, BAND_LEN, 1)?;
             plan.offsets = patches.offsets().to_vec();
             plan.row_stride = patches.row_stride();
             plan.band = patches.band();
             plan.patches = Some(patches);
         }
-        plan.weights = plan.arrange(&correlation, shape, weights)?;
         Ok(plan)
     }
 
-    fn arrange(&self, correlation: &Correlation, shape: &Conv2dShape, weights: &[f32]) -> Result<Scratch> {
-        let depth = correlation.depth();
-        let kernel = shape.kernel()[0] * shape.kernel()[1];
-        let len = checked_product(OP, "packed weights", &[shape.weights().n, depth])?;
-        let mut arranged = Scratch::with_len(len)?;
-        let mut values = arranged.as_mut_slice().iter_mut();
+    /// As [`crate::cpu::conv2d::engine::Engine::set_weights`], for these taps.
+    pub fn set_weights(&mut self, taps: &[usize], weight: impl Fn(usize, usize, usize, usize) -> f32) {
+        let depth = self.depth;
+        let mut weights = std::mem::take(&mut self.weights);
         for group in 0..self.groups {
             for (first, count) in self.blocks() {
-                for c in 0..correlation.channels {
-                    for tap in &correlation.taps {
-                        for o in first..first + count {
-                            let filter = group * self.group_outputs + o;
-                            if let Some(value) = values.next() {
-                                *value = weights[(filter * correlation.channels + c) * kernel + tap.index];
-                            }
-                        }
+                let start = (group * self.group_outputs + first) * depth;
+                let rows = weights.as_mut_slice()[start..start + count * depth].chunks_exact_mut(count);
+                for (k, row) in rows.enumerate() {
+                    let (channel, tap) = (k / taps.len(), taps[k % taps.len()]);
+                    for (o, value) in row.iter_mut().enumerate() {
+                        *value = weight(group, first + o, channel, tap);
                     }
                 }
             }
         }
-        Ok(arranged)
+        self.weights = weights;
+    }
+
+    /// Replaces the bias: one value per output channel.
+    pub fn set_bias(&mut self, bias: &[f32]) {
+        self.bias.copy_from_slice(bias);
     }
 
     /// The blocks of a group's output channels: first channel and size.
@@ -145,7 +174,26 @@ impl Direct {
 
     /// f32 of scratch for each strand.
     pub fn strand_len(&self) -> usize {
+        let sums = if self.is_sliced() { self.group_outputs.saturating_mul(self.strip_len()) } else { 0 };
+        self.copy_len().saturating_add(sums)
+    }
+
+    fn copy_len(&self) -> usize {
         self.patches.as_ref().map_or(0, |patches| whole_lines(patches.len()))
+    }
+
+    fn is_sliced(&self) -> bool {
+        self.slice < self.channels
+    }
+
+    /// f32 from one row to the next of the sums between two slices, whole vectors.
+    fn strip_pitch(&self) -> usize {
+        whole_lines(self.output[1])
+    }
+
+    /// f32 of the sums of an output channel.
+    fn strip_len(&self) -> usize {
+        self.band * self.strip_pitch()
     }
 
     /// Computes the convolution, on as many threads as there are strands.
@@ -157,14 +205,14 @@ impl Direct {
         isa: Isa,
         x: TensorView<'_>,
         y: &mut TensorViewMut<'_>,
+        update: Update,
         strands: usize,
         scratch: &mut [f32],
     ) {
         let [height, width] = self.output;
         let bands = height.div_ceil(self.band);
-        let products = [width, self.group_outputs, self.offsets.len()]
-            .into_iter()
-            .fold(self.band, usize::saturating_mul);
+        let products =
+            [width, self.group_outputs, self.depth].into_iter().fold(self.band, usize::saturating_mul);
         let together = (ITEM_PRODUCTS / products.max(1)).clamp(1, self.groups);
         let parts = self.groups.div_ceil(together);
         let len = self.strand_len();
@@ -184,6 +232,7 @@ impl Direct {
                 copy: unsafe { std::slice::from_raw_parts_mut(copies.get().add(strand * len), len) },
                 // SAFETY: image < n of the view.
                 out: unsafe { out.get().add(image * batch_stride) },
+                update,
             });
         });
     }
@@ -215,11 +264,12 @@ const fn vectors(isa: Isa, block: usize) -> usize {
 struct Band<'a> {
     plan: &'a Direct,
     image: &'a [f32],
-    groups: std::ops::Range<usize>,
+    groups: Range<usize>,
     first: usize,
     rows: usize,
     copy: &'a mut [f32],
     out: *mut f32,
+    update: Update,
 }
 
 impl SimdOp for Band<'_> {
@@ -227,42 +277,69 @@ impl SimdOp for Band<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Band { plan, image, groups, first, rows, copy, out } = self;
-        let [height, width] = plan.output;
-        let plane = height * width;
-        let depth = plan.offsets.len();
+        let Band { plan, image, groups, first, rows, copy, out, update } = self;
+        let (copy, sums) = copy.split_at_mut(plan.copy_len());
+        let at = &plan.placement;
+        let taps = plan.depth / plan.channels;
         for group in groups {
             let input = &image[group * plan.group_input..(group + 1) * plan.group_input];
-            let x = match &plan.patches {
-                Some(patches) => {
-                    patches.copy(simd, input, first, rows, copy);
-                    copy.as_ptr()
-                }
-                None => input[first * plan.row_stride..].as_ptr(),
-            };
-            for (block, size) in plan.blocks() {
-                let filter = group * plan.group_outputs + block;
-                // SAFETY: the copy holds what every offset reads from every pixel of the band, and slack for whole
-                // vectors; in place, every row is at least a vector wide, and none is read beyond its end. The weights of a block follow those of all channels before it; the rows lie in the planes
-                // filter..filter + size of the output, which the plan checked.
-                unsafe {
-                    let lines = Lines {
-                        x,
-                        x_stride: plan.row_stride,
-                        offsets: &plan.offsets,
-                        weights: plan.weights.as_slice()[filter * depth..].as_ptr(),
-                        bias: plan.bias[filter..filter + size].as_ptr(),
-                        activation: plan.activation,
-                        out: out.add(filter * plane + first * width),
-                        plane,
-                        rows,
-                        width,
-                    };
-                    lines.compute(simd, size);
+            for channel in (0..plan.channels).step_by(plan.slice) {
+                let channels = plan.slice.min(plan.channels - channel);
+                let x = match &plan.patches {
+                    Some(patches) => {
+                        let input = &input[channel * (plan.group_input / plan.channels)..];
+                        patches.copy_channels(simd, channels, input, first, rows, copy);
+                        copy.as_ptr()
+                    }
+                    None => input[first * plan.row_stride..].as_ptr(),
+                };
+                for (block, size) in plan.blocks() {
+                    let filter = group * plan.group_outputs + block;
+                    let strip = plan.is_sliced().then(|| Strip {
+                        sums: sums[block * plan.strip_len()..(block + size) * plan.strip_len()].as_mut_ptr(),
+                        pitch: plan.strip_pitch(),
+                        plane: plan.strip_len(),
+                        first: channel == 0,
+                        last: channel + channels == plan.channels,
+                    });
+                    // SAFETY: the copy holds what every offset reads from every pixel of the band, and slack for whole
+                    // vectors; in place, every row is at least a vector wide, and none is read beyond its end. The weights
+                    // of a block follow those of all channels before it, its sums have strips of their own; the rows lie in
+                    // the planes filter..filter + size of the output, which the plan checked.
+                    unsafe {
+                        let lines = Lines {
+                            x,
+                            x_stride: plan.row_stride,
+                            offsets: &plan.offsets[..channels * taps],
+                            weights: plan.weights.as_slice()[filter * plan.depth + channel * taps * size..]
+                                .as_ptr(),
+                            bias: plan.bias[filter..filter + size].as_ptr(),
+                            strip,
+                            activation: plan.activation,
+                            out: out.add(filter * at.plane + at.origin + first * at.row),
+                            at: *at,
+                            update,
+                            rows,
+                            width: plan.output[1],
+                        };
+                        lines.compute(simd, size);
+                    }
                 }
             }
         }
     }
+}
+
+/// Where the sums of a block are kept between two slices of the channels.
+#[derive(Clone, Copy)]
+struct Strip {
+    sums: *mut f32,
+    /// From one row to the next, and from one output channel to the next.
+    pitch: usize,
+    plane: usize,
+    /// Whether this is the first slice, or the last.
+    first: bool,
+    last: bool,
 }
 
 /// Output rows of a block of output channels.
@@ -273,9 +350,11 @@ struct Lines<'a> {
     offsets: &'a [usize],
     weights: *const f32,
     bias: *const f32,
+    strip: Option<Strip>,
     activation: Activation,
     out: *mut f32,
-    plane: usize,
+    at: Placement,
+    update: Update,
     rows: usize,
     width: usize,
 }
@@ -283,7 +362,8 @@ struct Lines<'a> {
 impl Lines<'_> {
     /// # Safety
     /// For each row and offset, `width` f32 and a tile's vectors more are readable at `x + row * x_stride + offset`;
-    /// the weights are `[k][size]`, the bias `[size]`; `rows * width` f32 can be written at `out + i * plane` for `i < size`.
+    /// the weights are `[k][size]`, the bias `[size]`; the outputs of `rows` rows can be written (read, if they are added to)
+    /// where `at` says, from `out + i * at.plane` on, for `i < size`.
     #[inline(always)]
     unsafe fn compute<S: Simd>(self, simd: S, size: usize) {
         match (size, vectors(S::ISA, size)) {
@@ -298,7 +378,7 @@ impl Lines<'_> {
         }
     }
 
-    /// Pixels `at .. at + V vectors` of a row, of which `left` are to be stored.
+    /// Pixels `at .. at + V vectors` of a row, of which those from `done` to `left` are to be stored.
     ///
     /// # Safety
     /// As [`Lines::compute`], for `row < rows` and `at + left <= width`.
@@ -308,13 +388,23 @@ impl Lines<'_> {
         simd: S,
         row: usize,
         at: usize,
-        left: usize,
+        pixels: Range<usize>,
     ) {
         let mut c = [[simd.splat(0.0); V]; R];
         // SAFETY: the caller's promise.
         unsafe {
+            let kept = |strip: Strip, i: usize, v: usize| {
+                strip.sums.add(i * strip.plane + row * strip.pitch + at + v * S::LANES)
+            };
             for (i, sums) in c.iter_mut().enumerate() {
-                *sums = [simd.splat(*self.bias.add(i)); V];
+                match self.strip {
+                    Some(strip) if !strip.first => {
+                        for (v, sum) in sums.iter_mut().enumerate() {
+                            *sum = simd.load(kept(strip, i, v));
+                        }
+                    }
+                    _ => *sums = [simd.splat(*self.bias.add(i)); V],
+                }
             }
             // Wrapping, as nothing is read, and nothing need be there, where no tap meets the input.
             let row_x = self.x.wrapping_add(row * self.x_stride + at);
@@ -333,8 +423,21 @@ impl Lines<'_> {
                 }
                 w = w.add(R);
             }
+            if let Some(strip) = self.strip.filter(|strip| !strip.last) {
+                for (i, sums) in c.into_iter().enumerate() {
+                    for (v, sum) in sums.into_iter().enumerate() {
+                        simd.store(kept(strip, i, v), sum);
+                    }
+                }
+                return;
+            }
             // A choice per tile, not per vector: with the two usual ones no sum leaves its register.
-            let out = self.out.add(row * self.width + at);
+            let out = self.out.add(row * self.at.row + at * self.at.column);
+            if self.at.column > 1 || self.update == Update::Accumulate {
+                return self.scatter(simd, out, pixels, c);
+            }
+            // What a tile that reaches back has done already, it does again.
+            let left = pixels.end;
             match self.activation {
                 Activation::Identity => self.store(simd, out, left, c, |x| x),
                 Activation::Relu => self.store(simd, out, left, c, |x| apply(simd, Activation::Relu, x)),
@@ -343,10 +446,49 @@ impl Lines<'_> {
         }
     }
 
+    /// [`Lines::store`] for outputs that lie apart, or that are added to: none twice.
+    ///
+    /// # Safety
+    /// The pixels can be written (read, if they are added to) in the planes `i < R` from `out` on.
+    #[inline(always)]
+    unsafe fn scatter<S: Simd, const R: usize, const V: usize>(
+        &self,
+        simd: S,
+        out: *mut f32,
+        pixels: Range<usize>,
+        c: [[S::F32; V]; R],
+    ) {
+        let accumulate = self.update == Update::Accumulate;
+        for (i, sums) in c.into_iter().enumerate() {
+            for (v, sum) in sums.into_iter().enumerate() {
+                let first = v * S::LANES;
+                let lanes = simd.to_lanes(apply(simd, self.activation, sum));
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let p = out.add(i * self.at.plane);
+                    if accumulate
+                        && self.at.column == 1
+                        && pixels.start <= first
+                        && first + S::LANES <= pixels.end
+                    {
+                        let p = p.add(first);
+                        simd.store(p, simd.add(simd.load(p), apply(simd, self.activation, sum)));
+                        continue;
+                    }
+                    for pixel in pixels.start.max(first)..pixels.end.min(first + S::LANES) {
+                        let p = p.add(pixel * self.at.column);
+                        let x = lanes[pixel - first];
+                        *p = if accumulate { *p + x } else { x };
+                    }
+                }
+            }
+        }
+    }
+
     /// `f` of `R` x `V` vectors to `out`, of each row the first `left` lanes.
     ///
     /// # Safety
-    /// They can be written at `out + i * plane` for `i < R`.
+    /// They can be written at `out + i * at.plane` for `i < R`.
     #[inline(always)]
     unsafe fn store<S: Simd, const R: usize, const V: usize>(
         &self,
@@ -361,7 +503,7 @@ impl Lines<'_> {
             for (v, sum) in sums.into_iter().enumerate() {
                 // SAFETY: the caller's promise; a vector beyond `left` has no lanes to store.
                 unsafe {
-                    let p = out.add(i * self.plane).wrapping_add(v * S::LANES);
+                    let p = out.add(i * self.at.plane).wrapping_add(v * S::LANES);
                     if whole {
                         simd.store(p, f(sum));
                     } else {
@@ -382,23 +524,27 @@ impl<const R: usize, const V: usize> SimdOp for Tiles<'_, R, V> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let lines = self.0;
+        // Sums that are kept must not be added to twice.
+        let back = lines.strip.is_none();
         for row in 0..lines.rows {
-            let mut at = 0;
+            let mut done = 0;
             // SAFETY: what `Lines::compute`'s caller promised; every tile lies within the row.
             unsafe {
                 // More than a vector is left: a whole tile, which takes no longer than a vector of few sums. The last one,
                 // of either kind, reaches back over pixels already done rather than be partial.
-                while lines.width >= V * S::LANES && lines.width - at > S::LANES {
-                    at = at.min(lines.width - V * S::LANES);
-                    lines.tile::<S, R, V>(simd, row, at, V * S::LANES);
-                    at += V * S::LANES;
+                while lines.width >= V * S::LANES
+                    && lines.width - done > S::LANES
+                    && (back || lines.width - done >= V * S::LANES)
+                {
+                    let at = if back { done.min(lines.width - V * S::LANES) } else { done };
+                    lines.tile::<S, R, V>(simd, row, at, done - at..V * S::LANES);
+                    done = at + V * S::LANES;
                 }
-                while at < lines.width {
-                    if lines.width >= S::LANES {
-                        at = at.min(lines.width - S::LANES);
-                    }
-                    lines.tile::<S, R, 1>(simd, row, at, lines.width - at);
-                    at += S::LANES;
+                while done < lines.width {
+                    let at =
+                        if back && lines.width >= S::LANES { done.min(lines.width - S::LANES) } else { done };
+                    lines.tile::<S, R, 1>(simd, row, at, done - at..lines.width - at);
+                    done = at + S::LANES;
                 }
             }
         }

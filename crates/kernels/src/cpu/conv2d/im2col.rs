@@ -3,11 +3,12 @@
 //! Pays where rows are one or two pixels wide: pixels of several rows, and of several images, fill one tile. The
 //! patches are gathered from the same padded copy as the implicit GEMM's.
 
+use crate::cpu::conv2d::engine::Spec;
 use crate::cpu::conv2d::patches::Patches;
-use crate::cpu::gemm::{Blocking, Epilogue, Output, Panels, Rows, Stretch, Tile, store_planes};
+use crate::cpu::gemm::{Blocking, Epilogue, Output, Panels, Planes, Rows, Stretch, Tile, store_planes};
 use crate::cpu::scratch::whole_lines;
 use crate::error::Result;
-use crate::shape::correlation::{Correlation, Placement};
+use crate::shape::correlation::Placement;
 use crate::simd::{Isa, MAX_LANES, Simd};
 use crate::tensor::{TensorView, checked_product};
 
@@ -19,8 +20,8 @@ pub(crate) struct Im2col {
     width: usize,
     channels: usize,
     patches: Patches,
-    panels: Vec<Panels>,
-    epilogues: Vec<Epilogue>,
+    pub(super) panels: Vec<Panels>,
+    pub(super) epilogues: Vec<Epilogue>,
     placement: Placement,
     /// `k * pitch`, where the pitch is the rows of a tile.
     offsets: Vec<usize>,
@@ -32,15 +33,8 @@ pub(crate) struct Im2col {
 }
 
 impl Im2col {
-    pub fn new(
-        op: &'static str,
-        isa: Isa,
-        correlation: &Correlation,
-        images: usize,
-        panels: Vec<Panels>,
-        epilogues: Vec<Epilogue>,
-        placement: Placement,
-    ) -> Result<Self> {
+    pub fn new(isa: Isa, spec: &Spec<'_>, panels: Vec<Panels>, epilogues: Vec<Epilogue>) -> Result<Self> {
+        let Spec { op, images, correlation, placement, .. } = *spec;
         let [height, width] = correlation.output;
         let (pixels, depth) = (height * width, correlation.depth());
         let pitch = isa.tile().0;
@@ -165,7 +159,11 @@ unsafe impl Rows for Im2col {
             let until = count.min(done + self.pixels - pixel);
             let start = group * epilogue.columns * at.plane + pixel;
             // SAFETY: pixels of one image, in the planes of this group.
-            unsafe { store_planes(simd, epilogue, result, done..until, out.at(image, start), at.plane, 1) };
+            unsafe {
+                let first = out.at(image, start);
+                let to = Planes { first, plane: at.plane, step: 1, update: out.update() };
+                store_planes(simd, epilogue, result, done..until, to);
+            }
             done = until;
         }
     }

@@ -1,10 +1,11 @@
 //! Implicit GEMM: pixels of an output row are the rows of the matrix product, read from a padded copy of the band.
 
 use crate::cpu::Cpu;
+use crate::cpu::conv2d::engine::Spec;
 use crate::cpu::conv2d::patches::Patches;
-use crate::cpu::gemm::{Epilogue, EvenParts, Output, Panels, Rows, Stretch, Tile, store_planes};
+use crate::cpu::gemm::{Epilogue, EvenParts, Output, Panels, Planes, Rows, Stretch, Tile, store_planes};
 use crate::error::Result;
-use crate::shape::correlation::{Correlation, Placement};
+use crate::shape::correlation::Placement;
 use crate::simd::Simd;
 use crate::tensor::TensorView;
 
@@ -22,21 +23,14 @@ pub(crate) struct ImplicitGemm {
     /// Tiles of an output row.
     row_tiles: usize,
     tiles_of_row: EvenParts,
-    panels: Vec<Panels>,
-    epilogues: Vec<Epilogue>,
+    pub(super) panels: Vec<Panels>,
+    pub(super) epilogues: Vec<Epilogue>,
     placement: Placement,
 }
 
 impl ImplicitGemm {
-    pub fn new(
-        op: &'static str,
-        cpu: &Cpu,
-        images: usize,
-        correlation: &Correlation,
-        panels: Vec<Panels>,
-        epilogues: Vec<Epilogue>,
-        placement: Placement,
-    ) -> Result<Self> {
+    pub fn new(cpu: &Cpu, spec: &Spec<'_>, panels: Vec<Panels>, epilogues: Vec<Epilogue>) -> Result<Self> {
+        let Spec { op, images, correlation, placement, .. } = *spec;
         // Enough items to keep every thread busy to the end; more bands copy more rows twice.
         let strands = cpu.thread_count();
         let items = images.saturating_mul(panels.iter().map(Panels::count).sum());
@@ -137,8 +131,13 @@ unsafe impl Rows for ImplicitGemm {
         let first = group * epilogue.columns * at.plane + at.origin + row * at.row + start * at.column;
         // SAFETY: pixels of one output row from `start` on, in the planes of this group, of this image.
         unsafe {
-            let out = out.at(self.image(block), first);
-            store_planes(simd, epilogue, result, 0..result.rows, out, at.plane, at.column);
+            let to = Planes {
+                first: out.at(self.image(block), first),
+                plane: at.plane,
+                step: at.column,
+                update: out.update(),
+            };
+            store_planes(simd, epilogue, result, 0..result.rows, to);
         }
     }
 }

@@ -3,24 +3,26 @@
 //! [`algo`] holds the table that chooses; each algorithm is a file. All read weights packed when the plan was made.
 
 mod algo;
+mod backward;
 mod direct;
+pub(crate) mod engine;
 mod im2col;
-pub(crate) mod implicit;
+mod implicit;
 pub(crate) mod patches;
+pub(crate) mod phased;
 mod pointwise;
+pub(crate) mod weights;
 
-use crate::cpu::gemm::{Epilogue, Panels, Rows};
-use crate::cpu::plan::{Description, check_views};
+pub use backward::{Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan};
+
+use crate::cpu::plan::{Description, check_new_weights, check_views};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::{Error, Result};
 use crate::shape::correlation::{Correlation, Placement};
-use crate::shape::{Activation, Conv2dAlgo, Conv2dParams, Conv2dShape, check_weights};
+use crate::shape::{Activation, Conv2dAlgo, Conv2dParams, Conv2dShape, Update, check_weights};
 use crate::tensor::{Tensor, TensorView, TensorViewMut, checked_product};
-use direct::Direct;
-use im2col::Im2col;
-use implicit::ImplicitGemm;
-use pointwise::Pointwise;
+use engine::{Engine, Spec};
 
 const OP: &str = "conv2d";
 
@@ -47,18 +49,9 @@ pub struct Conv2dPlan {
     cpu: Cpu,
     strands: usize,
     shape: Conv2dShape,
-    algo: Conv2dAlgo,
-    why: &'static str,
     engine: Engine,
+    has_bias: bool,
     scratch_len: usize,
-}
-
-#[derive(Debug, Clone)]
-enum Engine {
-    Implicit(ImplicitGemm),
-    Im2col(Im2col),
-    Pointwise(Pointwise),
-    Direct(Direct),
 }
 
 impl Conv2dPlan {
@@ -80,47 +73,42 @@ impl Conv2dPlan {
     ) -> Result<Self> {
         check_weights(OP, weights, shape.weights().checked_len(OP, "weights")?, bias, shape.weights().n)?;
         activation.validate()?;
-        let isa = cpu.isa();
-        let (algo, why) = match algo {
-            None => algo::choose(isa, &shape),
-            Some(algo) if algo.supports(&shape) => (algo, "asked for by name"),
-            Some(algo) => {
-                return Err(Error::invalid(OP, "algorithm", "one that supports this shape", algo.name()));
-            }
-        };
-        let correlation = Correlation::conv2d(&shape);
+        if let Some(algo) = algo.filter(|algo| !algo.supports(&shape)) {
+            return Err(Error::invalid(OP, "algorithm", "one that supports this shape", algo.name()));
+        }
         let groups = shape.params().groups;
-        let epilogues = || Epilogue::per_group(groups, shape.weights().n / groups, bias, activation);
-        let panels = || group_panels(cpu, &shape, &correlation, weights);
-        let output = shape.output();
-        let placement = Placement::conv2d(&shape);
-        let (engine, strand_len) = match algo {
-            Conv2dAlgo::Direct | Conv2dAlgo::Depthwise => {
-                let direct = Direct::new(isa, &shape, weights, bias, activation)?;
-                let len = direct.strand_len();
-                (Engine::Direct(direct), len)
-            }
-            Conv2dAlgo::Pointwise => {
-                let pointwise = Pointwise::new(isa, &shape, panels()?, epilogues()?)?;
-                let len = pointwise.strand_len(isa);
-                (Engine::Pointwise(pointwise), len)
-            }
-            Conv2dAlgo::Im2col => {
-                let im2col =
-                    Im2col::new(OP, isa, &correlation, output.n, panels()?, epilogues()?, placement)?;
-                let len = im2col.strand_len(isa);
-                (Engine::Im2col(im2col), len)
-            }
-            Conv2dAlgo::ImplicitGemm => {
-                let implicit =
-                    ImplicitGemm::new(OP, cpu, output.n, &correlation, panels()?, epilogues()?, placement)?;
-                let len = implicit.strand_len(isa);
-                (Engine::Implicit(implicit), len)
-            }
+        let spec = Spec {
+            op: OP,
+            images: shape.output().n,
+            groups,
+            outputs: shape.weights().n / groups,
+            correlation: &Correlation::conv2d(&shape),
+            placement: Placement::conv2d(&shape),
+            activation,
         };
+        let engine = Engine::new(cpu, spec, algo, |algo| algo.supports(&shape))?;
         let strands = cpu.thread_count();
-        let scratch_len = checked_product(OP, "scratch", &[strands, strand_len])?;
-        Ok(Conv2dPlan { cpu: *cpu, strands, shape, algo, why, engine, scratch_len })
+        let scratch_len = checked_product(OP, "scratch", &[strands, engine.strand_len(cpu.isa())])?;
+        let has_bias = bias.is_some();
+        let mut plan = Conv2dPlan { cpu: *cpu, strands, shape, engine, has_bias, scratch_len };
+        let w = shape.weights();
+        plan.set_weights(TensorView::new(weights, w, w.image_len())?, bias)?;
+        Ok(plan)
+    }
+
+    /// Replaces the weights (of shape [`Conv2dShape::weights`]) and the bias. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for another shape or length, or a bias where there was none and the other way round.
+    pub fn set_weights(&mut self, weights: TensorView<'_>, bias: Option<&[f32]>) -> Result<()> {
+        let w = self.shape.weights();
+        check_new_weights(OP, w, weights, self.has_bias.then_some(w.n), bias)?;
+        let (outputs, kernel) = (w.n / self.shape.params().groups, w.h * w.w);
+        self.engine.set_weights(|group, output, channel, tap| {
+            weights.image(group * outputs + output)[channel * kernel + tap]
+        });
+        bias.into_iter().for_each(|bias| self.engine.set_bias(bias));
+        Ok(())
     }
 
     /// The convolution's shape.
@@ -130,17 +118,13 @@ impl Conv2dPlan {
 
     /// The algorithm chosen.
     pub fn algo(&self) -> Conv2dAlgo {
-        self.algo
+        self.engine.algo()
     }
 
     /// What was chosen, and why.
     pub fn describe(&self) -> Description {
         let isa = self.cpu.isa();
-        let tile = match &self.engine {
-            Engine::Direct(direct) => direct.tile(isa),
-            _ => isa.tile(),
-        };
-        Description::new(OP, self.algo.name(), isa, tile, self.why)
+        Description::new(OP, self.engine.algo().name(), isa, self.engine.tile(isa), self.engine.why())
     }
 
     /// f32 of scratch that [`Conv2dPlan::run`] needs.
@@ -163,38 +147,10 @@ impl Conv2dPlan {
     pub fn run(&self, x: TensorView<'_>, mut y: TensorViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
         check_views(OP, x, self.shape.input(), &y, self.shape.output())?;
         let scratch = scratch.require(OP, self.scratch_len)?;
-        let (isa, strands) = (self.cpu.isa(), self.strands);
         // SAFETY: the shapes were just checked.
-        unsafe {
-            match &self.engine {
-                Engine::Implicit(e) => e.run(isa, x, &mut y, strands, scratch),
-                Engine::Im2col(e) => e.run(isa, x, &mut y, strands, scratch),
-                Engine::Pointwise(e) => e.run(isa, x, &mut y, strands, scratch),
-                Engine::Direct(e) => e.run(isa, x, &mut y, strands, scratch),
-            }
-        }
+        unsafe { self.engine.run(self.cpu.isa(), x, &mut y, Update::Write, self.strands, scratch) };
         Ok(())
     }
-}
-
-fn group_panels(
-    cpu: &Cpu,
-    shape: &Conv2dShape,
-    correlation: &Correlation,
-    weights: &[f32],
-) -> Result<Vec<Panels>> {
-    let groups = shape.params().groups;
-    let outputs = shape.weights().n / groups;
-    let kernel = shape.kernel()[0] * shape.kernel()[1];
-    let taps = &correlation.taps;
-    (0..groups)
-        .map(|group| {
-            Panels::pack(cpu.isa(), correlation.depth(), outputs, |k, column| {
-                let (c, tap) = (k / taps.len(), taps[k % taps.len()].index);
-                weights[((group * outputs + column) * correlation.channels + c) * kernel + tap]
-            })
-        })
-        .collect()
 }
 
 impl Cpu {

@@ -142,12 +142,31 @@ impl Patches {
         &self.offsets
     }
 
+    /// From one plane of the copy to the next.
+    pub fn plane_stride(&self) -> usize {
+        self.plane_stride
+    }
+
     /// Copies what the output rows `first..first + rows` read of one image's group of channels.
     #[inline(always)]
     pub fn copy<S: Simd>(&self, simd: S, image: &[f32], first: usize, rows: usize, copy: &mut [f32]) {
+        self.copy_channels(simd, self.channels, image, first, rows, copy);
+    }
+
+    /// [`Patches::copy`] of the first `channels`.
+    #[inline(always)]
+    pub fn copy_channels<S: Simd>(
+        &self,
+        simd: S,
+        channels: usize,
+        image: &[f32],
+        first: usize,
+        rows: usize,
+        copy: &mut [f32],
+    ) {
         let [height, width] = self.input;
-        debug_assert!(rows <= self.band);
-        for c in 0..self.channels {
+        debug_assert!(rows <= self.band && channels <= self.channels);
+        for c in 0..channels {
             let source = &image[c * height * width..(c + 1) * height * width];
             let plane = &mut copy[c * self.plane_stride..(c + 1) * self.plane_stride];
             for phase in &self.rows.phases {

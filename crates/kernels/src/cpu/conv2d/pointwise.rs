@@ -6,10 +6,9 @@
 //! (256 channels of 56x56 to 64: in place 92% of the microkernel's speed against 82% packed on AVX-512; 69% against
 //! 77% on AVX2).
 
-use crate::cpu::conv2d::OP;
-use crate::cpu::gemm::{Blocking, Epilogue, Output, Panels, Rows, Stretch, Tile, store_planes};
+use crate::cpu::conv2d::engine::Spec;
+use crate::cpu::gemm::{Blocking, Epilogue, Output, Panels, Planes, Rows, Stretch, Tile, store_planes};
 use crate::error::Result;
-use crate::shape::Conv2dShape;
 use crate::simd::{Isa, MAX_LANES, Simd};
 use crate::tensor::{TensorView, checked_product};
 
@@ -21,8 +20,8 @@ const STREAMS: usize = 16;
 pub(crate) struct Pointwise {
     pixels: usize,
     channels: usize,
-    panels: Vec<Panels>,
-    epilogues: Vec<Epilogue>,
+    pub(super) panels: Vec<Panels>,
+    pub(super) epilogues: Vec<Epilogue>,
     offsets: Vec<usize>,
     packed: bool,
     pitch: usize,
@@ -31,10 +30,10 @@ pub(crate) struct Pointwise {
 }
 
 impl Pointwise {
-    pub fn new(isa: Isa, shape: &Conv2dShape, panels: Vec<Panels>, epilogues: Vec<Epilogue>) -> Result<Self> {
-        let (pixels, channels) = (shape.input().plane_len(), shape.weights().c);
+    pub fn new(isa: Isa, spec: &Spec<'_>, panels: Vec<Panels>, epilogues: Vec<Epilogue>) -> Result<Self> {
+        let (pixels, channels) = (spec.placement.plane, spec.correlation.channels);
         let pitch = isa.tile().0;
-        let tile_len = checked_product(OP, "panel", &[channels, pitch])?;
+        let tile_len = checked_product(spec.op, "panel", &[channels, pitch])?;
         let blocking = Blocking::new(pixels, pitch, tile_len);
         let packed = isa != Isa::Avx512;
         let offsets = (0..channels).map(|c| c * if packed { pitch } else { pixels }).collect();
@@ -142,8 +141,13 @@ unsafe impl Rows for Pointwise {
         let start = group * epilogue.columns * self.pixels + first;
         // SAFETY: pixels of one image, in the planes of this group.
         unsafe {
-            let out = out.at(self.image(block), start);
-            store_planes(simd, epilogue, result, 0..result.rows, out, self.pixels, 1)
+            let to = Planes {
+                first: out.at(self.image(block), start),
+                plane: self.pixels,
+                step: 1,
+                update: out.update(),
+            };
+            store_planes(simd, epilogue, result, 0..result.rows, to)
         };
     }
 }

@@ -21,7 +21,7 @@
 //! The order of every sum is fixed by the plan: `k` ascending. Threads only share out blocks and panels.
 
 mod blocking;
-mod kernel;
+pub(crate) mod kernel;
 mod panels;
 mod store;
 
@@ -30,10 +30,11 @@ use std::ops::Range;
 pub(crate) use blocking::{Blocking, EvenParts};
 pub use kernel::{MicrokernelProbe, probe_microkernel};
 pub(crate) use panels::Panels;
-pub(crate) use store::{Epilogue, store_planes, store_rows};
+pub(crate) use store::{Epilogue, Planes, store_planes, store_rows};
 
 use crate::cpu::scratch::whole_lines;
 use crate::cpu::threads::{SharedOut, for_each_item};
+use crate::shape::Update;
 use crate::simd::{Isa, Simd, SimdOp};
 use crate::tensor::{TensorView, TensorViewMut};
 
@@ -63,11 +64,17 @@ const STRETCH: usize = 64;
 pub(crate) struct Output {
     first: SharedOut,
     batch_stride: usize,
+    update: Update,
 }
 
 impl Output {
-    pub fn new(y: &mut TensorViewMut<'_>) -> Self {
-        Output { batch_stride: y.batch_stride(), first: SharedOut::new(y.as_mut_ptr()) }
+    pub fn new(y: &mut TensorViewMut<'_>, update: Update) -> Self {
+        Output { batch_stride: y.batch_stride(), first: SharedOut::new(y.as_mut_ptr()), update }
+    }
+
+    /// Whether results are added to what is there.
+    pub fn update(self) -> Update {
+        self.update
     }
 
     /// Elements from one image to the next.
@@ -164,12 +171,13 @@ pub(crate) unsafe trait Rows: Sync {
         isa: Isa,
         x: TensorView<'_>,
         y: &mut TensorViewMut<'_>,
+        update: Update,
         strands: usize,
         scratch: &mut [f32],
     ) where
         Self: Sized,
     {
-        let out = Output::new(y);
+        let out = Output::new(y, update);
         let blocks = self.blocks(x.shape().n);
         // A few items for each strand, so that none waits long for the last.
         let panels = self.panels().first().map_or(0, Panels::count);

@@ -1,4 +1,4 @@
-//! The right matrix, packed once: panels of one or two vectors of columns, each panel `k`-major and contiguous.
+//! The right matrix, packed: panels of one or two vectors of columns, each panel `k`-major and contiguous.
 
 use crate::cpu::scratch::Scratch;
 use crate::error::Result;
@@ -18,26 +18,28 @@ pub(crate) struct Panels {
 }
 
 impl Panels {
-    /// Packs `at(k, column)`.
-    pub fn pack(isa: Isa, depth: usize, columns: usize, at: impl Fn(usize, usize) -> f32) -> Result<Self> {
+    /// Zeros.
+    pub fn new(isa: Isa, depth: usize, columns: usize) -> Result<Self> {
         let (lanes, vectors) = (isa.lanes(), isa.tile().1);
-        let mut panels = Panels { data: Scratch::default(), depth, columns, lanes, vectors };
         let padded = columns.next_multiple_of(lanes);
-        let mut data = Scratch::with_len(checked_product("gemm", "packed weights", &[depth, padded])?)?;
-        for panel in 0..panels.count() {
-            let width = panels.vectors(panel) * lanes;
-            let first = panels.column(panel);
-            let used = width.min(columns - first);
-            let start = first * depth;
-            let rows = data.as_mut_slice()[start..start + depth * width].chunks_exact_mut(width);
-            for (k, row) in rows.enumerate() {
-                for (i, value) in row[..used].iter_mut().enumerate() {
-                    *value = at(k, first + i);
+        let data = Scratch::with_len(checked_product("gemm", "packed weights", &[depth, padded])?)?;
+        Ok(Panels { data, depth, columns, lanes, vectors })
+    }
+
+    /// Packs `row(k)(column)`.
+    pub fn fill<R: Fn(usize) -> f32>(&mut self, row: impl Fn(usize) -> R) {
+        for panel in 0..self.count() {
+            let (first, width) = (self.column(panel), self.vectors(panel) * self.lanes);
+            let used = width.min(self.columns - first);
+            let start = first * self.depth;
+            let rows = self.data.as_mut_slice()[start..start + self.depth * width].chunks_exact_mut(width);
+            for (k, values) in rows.enumerate() {
+                let at = row(k);
+                for (i, value) in values[..used].iter_mut().enumerate() {
+                    *value = at(first + i);
                 }
             }
         }
-        panels.data = data;
-        Ok(panels)
     }
 
     /// Rows.

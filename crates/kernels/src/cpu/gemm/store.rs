@@ -4,7 +4,7 @@ use crate::cpu::activation::apply;
 use crate::cpu::gemm::Stretch;
 use crate::cpu::scratch::Scratch;
 use crate::error::Result;
-use crate::shape::Activation;
+use crate::shape::{Activation, Update};
 use crate::simd::{MAX_LANES, Simd};
 
 /// What happens to a sum before it is written.
@@ -17,24 +17,15 @@ pub(crate) struct Epilogue {
 }
 
 impl Epilogue {
-    /// `bias`, if any, has one value per column.
-    pub fn new(columns: usize, bias: Option<&[f32]>, activation: Activation) -> Result<Self> {
-        let mut padded = Scratch::with_len(columns.saturating_add(2 * MAX_LANES))?;
-        if let Some(bias) = bias {
-            padded.as_mut_slice()[..columns].copy_from_slice(bias);
-        }
-        Ok(Epilogue { bias: padded, activation, columns })
+    /// With a bias of zeros.
+    pub fn new(columns: usize, activation: Activation) -> Result<Self> {
+        let bias = Scratch::with_len(columns.saturating_add(2 * MAX_LANES))?;
+        Ok(Epilogue { bias, activation, columns })
     }
 
-    /// One for each of `groups` groups of `columns` output channels.
-    pub fn per_group(
-        groups: usize,
-        columns: usize,
-        bias: Option<&[f32]>,
-        activation: Activation,
-    ) -> Result<Vec<Self>> {
-        let part = |group| bias.map(|b| &b[group * columns..(group + 1) * columns]);
-        (0..groups).map(|group| Epilogue::new(columns, part(group), activation)).collect()
+    /// Replaces the bias: one value per column.
+    pub fn set_bias(&mut self, bias: &[f32]) {
+        self.bias.as_mut_slice()[..self.columns].copy_from_slice(bias);
     }
 
     /// Row `i`, vector `v`, finished.
@@ -52,22 +43,35 @@ impl Epilogue {
     }
 }
 
-/// Writes rows `range` as columns: element (row i, column j) goes to `out + j * plane + (i - range.start) * step`. So
+/// Where [`store_planes`] writes.
+#[derive(Clone, Copy)]
+pub(crate) struct Planes {
+    /// The first row of the first column.
+    pub first: *mut f32,
+    /// From one column to the next.
+    pub plane: usize,
+    /// From one row to the next.
+    pub step: usize,
+    /// Whether what is there is added to, not replaced.
+    pub update: Update,
+}
+
+/// Writes rows `range` as columns: element (row i, column j) goes to `first + j * plane + (i - range.start) * step`. So
 /// rows are pixels, columns are planes of an NCHW image.
 ///
 /// # Safety
-/// Those elements can be written for every row of the range and every column of the epilogue, and `result` has those
-/// rows.
+/// Those elements can be written (read, if they are added to) for every row of the range and every column of the epilogue,
+/// and `result` has those rows.
 #[inline(always)]
 pub(crate) unsafe fn store_planes<S: Simd>(
     simd: S,
     epilogue: &Epilogue,
     result: Stretch,
     range: std::ops::Range<usize>,
-    out: *mut f32,
-    plane: usize,
-    step: usize,
+    out: Planes,
 ) {
+    let Planes { first: out, plane, step, update } = out;
+    let accumulate = update == Update::Accumulate;
     for v in 0..result.vectors {
         let column = result.column + v * S::LANES;
         let columns = S::LANES.min(epilogue.columns - column);
@@ -84,10 +88,13 @@ pub(crate) unsafe fn store_planes<S: Simd>(
                 unsafe {
                     let p = out.add((column + j) * plane + (first - range.start) * step);
                     if step == 1 {
-                        simd.store_up_to(p, rows, *pixels);
+                        let pixels =
+                            if accumulate { simd.add(simd.load_up_to(p, rows), *pixels) } else { *pixels };
+                        simd.store_up_to(p, rows, pixels);
                     } else {
                         for (i, x) in simd.to_lanes(*pixels).into_iter().enumerate().take(rows) {
-                            *p.add(i * step) = x;
+                            let p = p.add(i * step);
+                            *p = if accumulate { *p + x } else { x };
                         }
                     }
                 }
@@ -99,7 +106,7 @@ pub(crate) unsafe fn store_planes<S: Simd>(
 /// Writes rows as rows: element (row i, column j) goes to `out + i * pitch + j`.
 ///
 /// # Safety
-/// Those elements can be written for every row of the result and every column of the epilogue.
+/// Those elements can be written (read, if they are added to) for every row of the result and every column of the epilogue.
 #[inline(always)]
 pub(crate) unsafe fn store_rows<S: Simd>(
     simd: S,
@@ -107,6 +114,7 @@ pub(crate) unsafe fn store_rows<S: Simd>(
     result: Stretch,
     out: *mut f32,
     pitch: usize,
+    update: Update,
 ) {
     for v in 0..result.vectors {
         let column = result.column + v * S::LANES;
@@ -114,8 +122,12 @@ pub(crate) unsafe fn store_rows<S: Simd>(
         for i in 0..result.rows {
             // SAFETY: column < columns, of which `left` are left; i is a row of the result.
             unsafe {
-                let values = epilogue.finish(simd, &result, i, v);
-                simd.store_partial(out.add(i * pitch + column), left, values);
+                let mut values = epilogue.finish(simd, &result, i, v);
+                let p = out.add(i * pitch + column);
+                if update == Update::Accumulate {
+                    values = simd.add(simd.load_up_to(p, left), values);
+                }
+                simd.store_partial(p, left, values);
             }
         }
     }

@@ -1,0 +1,182 @@
+//! One correlation with its weights, by any algorithm: what convolutions, transposed convolutions and the gradients of both
+//! to their inputs are made of.
+
+use crate::cpu::Cpu;
+use crate::cpu::conv2d::algo::choose;
+use crate::cpu::conv2d::direct::Direct;
+use crate::cpu::conv2d::im2col::Im2col;
+use crate::cpu::conv2d::implicit::ImplicitGemm;
+use crate::cpu::conv2d::pointwise::Pointwise;
+use crate::cpu::gemm::{Epilogue, Panels, Rows};
+use crate::error::Result;
+use crate::shape::correlation::{Correlation, Placement};
+use crate::shape::{Activation, Conv2dAlgo, Update};
+use crate::simd::Isa;
+use crate::tensor::{TensorView, TensorViewMut};
+
+/// What an engine is to compute.
+#[derive(Clone, Copy)]
+pub(crate) struct Spec<'a> {
+    pub op: &'static str,
+    pub images: usize,
+    pub groups: usize,
+    /// Output channels of a group.
+    pub outputs: usize,
+    pub correlation: &'a Correlation,
+    pub placement: Placement,
+    pub activation: Activation,
+}
+
+impl Spec<'_> {
+    /// Whether an algorithm can compute it (at any speed).
+    pub fn supports(&self, algo: Conv2dAlgo) -> bool {
+        let Correlation { channels, input, output, step, ref taps } = *self.correlation;
+        match algo {
+            Conv2dAlgo::Pointwise => {
+                let as_it_lies = matches!(taps[..], [tap] if tap.at == [0, 0]);
+                as_it_lies && step == [1, 1] && input == output && self.is_dense()
+            }
+            Conv2dAlgo::Depthwise => channels == 1,
+            Conv2dAlgo::Im2col => self.is_dense(),
+            Conv2dAlgo::Direct | Conv2dAlgo::ImplicitGemm => true,
+        }
+    }
+
+    /// Whether the outputs lie side by side.
+    fn is_dense(&self) -> bool {
+        let (at, [height, width]) = (self.placement, self.correlation.output);
+        at.plane == height * width && at.row == width && at.column == 1
+    }
+}
+
+/// An algorithm with its weights, in the layout that it reads.
+#[derive(Debug, Clone)]
+pub(crate) struct Engine {
+    algo: Conv2dAlgo,
+    why: &'static str,
+    kind: Kind,
+    /// The position in the kernel of each tap that is read.
+    taps: Vec<usize>,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Implicit(ImplicitGemm),
+    Im2col(Im2col),
+    Pointwise(Pointwise),
+    Direct(Direct),
+}
+
+impl Engine {
+    /// With weights and bias of zeros. Without an `algo`, the first of the table that `allowed` allows.
+    pub fn new(
+        cpu: &Cpu,
+        spec: Spec<'_>,
+        algo: Option<Conv2dAlgo>,
+        allowed: impl Fn(Conv2dAlgo) -> bool,
+    ) -> Result<Self> {
+        let isa = cpu.isa();
+        let (algo, why) = match algo {
+            None => choose(isa, &spec, allowed),
+            Some(algo) => (algo, "asked for by name"),
+        };
+        let panels = || -> Result<Vec<Panels>> {
+            (0..spec.groups).map(|_| Panels::new(isa, spec.correlation.depth(), spec.outputs)).collect()
+        };
+        let epilogues = || -> Result<Vec<Epilogue>> {
+            (0..spec.groups).map(|_| Epilogue::new(spec.outputs, spec.activation)).collect()
+        };
+        let kind = match algo {
+            Conv2dAlgo::Direct | Conv2dAlgo::Depthwise => Kind::Direct(Direct::new(isa, &spec)?),
+            Conv2dAlgo::Pointwise => Kind::Pointwise(Pointwise::new(isa, &spec, panels()?, epilogues()?)?),
+            Conv2dAlgo::Im2col => Kind::Im2col(Im2col::new(isa, &spec, panels()?, epilogues()?)?),
+            Conv2dAlgo::ImplicitGemm => {
+                Kind::Implicit(ImplicitGemm::new(cpu, &spec, panels()?, epilogues()?)?)
+            }
+        };
+        let taps = spec.correlation.taps.iter().map(|tap| tap.index).collect();
+        Ok(Engine { algo, why, kind, taps })
+    }
+
+    /// The algorithm.
+    pub fn algo(&self) -> Conv2dAlgo {
+        self.algo
+    }
+
+    /// Why it was chosen.
+    pub fn why(&self) -> &'static str {
+        self.why
+    }
+
+    /// The register tile.
+    pub fn tile(&self, isa: Isa) -> (usize, usize) {
+        match &self.kind {
+            Kind::Direct(direct) => direct.tile(isa),
+            _ => isa.tile(),
+        }
+    }
+
+    /// f32 of scratch for each strand.
+    pub fn strand_len(&self, isa: Isa) -> usize {
+        match &self.kind {
+            Kind::Implicit(e) => e.strand_len(isa),
+            Kind::Im2col(e) => e.strand_len(isa),
+            Kind::Pointwise(e) => e.strand_len(isa),
+            Kind::Direct(e) => e.strand_len(),
+        }
+    }
+
+    /// Replaces the weights by `weight(group, output of the group, channel of the group, position in the kernel)`.
+    pub fn set_weights(&mut self, weight: impl Fn(usize, usize, usize, usize) -> f32 + Copy) {
+        let panels = match &mut self.kind {
+            Kind::Direct(direct) => return direct.set_weights(&self.taps, weight),
+            Kind::Implicit(e) => &mut e.panels,
+            Kind::Im2col(e) => &mut e.panels,
+            Kind::Pointwise(e) => &mut e.panels,
+        };
+        for (group, panels) in panels.iter_mut().enumerate() {
+            panels.fill(|k| {
+                let (channel, tap) = (k / self.taps.len(), self.taps[k % self.taps.len()]);
+                move |output| weight(group, output, channel, tap)
+            });
+        }
+    }
+
+    /// Replaces the bias: one value per output channel.
+    pub fn set_bias(&mut self, bias: &[f32]) {
+        let epilogues = match &mut self.kind {
+            Kind::Direct(direct) => return direct.set_bias(bias),
+            Kind::Implicit(e) => &mut e.epilogues,
+            Kind::Im2col(e) => &mut e.epilogues,
+            Kind::Pointwise(e) => &mut e.epilogues,
+        };
+        let outputs = bias.len() / epilogues.len();
+        for (epilogue, bias) in epilogues.iter_mut().zip(bias.chunks_exact(outputs)) {
+            epilogue.set_bias(bias);
+        }
+    }
+
+    /// Computes `y = activation(correlation(x) + bias)`, or adds that to `y`, on as many threads as there are strands.
+    ///
+    /// # Safety
+    /// The views have the planned shapes.
+    pub unsafe fn run(
+        &self,
+        isa: Isa,
+        x: TensorView<'_>,
+        y: &mut TensorViewMut<'_>,
+        update: Update,
+        strands: usize,
+        scratch: &mut [f32],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match &self.kind {
+                Kind::Implicit(e) => e.run(isa, x, y, update, strands, scratch),
+                Kind::Im2col(e) => e.run(isa, x, y, update, strands, scratch),
+                Kind::Pointwise(e) => e.run(isa, x, y, update, strands, scratch),
+                Kind::Direct(e) => e.run(isa, x, y, update, strands, scratch),
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! A transposed convolution with its weights: one correlation per phase of the stride ([`Phases`]), each by the algorithm that
+//! suits it.
+//!
+//! So every product is computed once. Outputs that no tap reaches are filled in beforehand.
+
+use crate::cpu::conv2d::engine::{Engine, Spec};
+use crate::cpu::plan::Description;
+use crate::cpu::{Cpu, threads};
+use crate::error::Result;
+use crate::shape::correlation::Phases;
+use crate::shape::{Activation, ConvTranspose2dShape, Update};
+use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut, checked_product};
+
+/// What a transposed convolution and the gradient of a convolution to its input have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct PhasedEngine {
+    cpu: Cpu,
+    strands: usize,
+    shape: ConvTranspose2dShape,
+    activation: Activation,
+    phases: Vec<Engine>,
+    /// The activated bias of each channel, where some outputs hold nothing else.
+    fill: Option<Tensor>,
+    scratch_len: usize,
+}
+
+impl PhasedEngine {
+    /// With weights and bias of zeros.
+    pub fn new(
+        cpu: &Cpu,
+        op: &'static str,
+        shape: ConvTranspose2dShape,
+        activation: Activation,
+    ) -> Result<Self> {
+        let output = shape.output();
+        let Phases { reached, leave_gaps } = Phases::new(&shape);
+        let phases = reached
+            .iter()
+            .map(|(correlation, placement)| {
+                let spec = Spec {
+                    op,
+                    images: output.n,
+                    groups: shape.params().groups,
+                    outputs: shape.weights().c,
+                    correlation,
+                    placement: *placement,
+                    activation,
+                };
+                Engine::new(cpu, spec, None, |_| true)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let fill = if leave_gaps {
+            Some(cpu.activation(&Tensor::zeros(Shape4::new(1, output.c, 1, 1))?, activation)?)
+        } else {
+            None
+        };
+        let strands = cpu.thread_count();
+        let strand_len = phases.iter().map(|phase| phase.strand_len(cpu.isa())).max().unwrap_or(0);
+        let scratch_len = checked_product(op, "scratch", &[strands, strand_len])?;
+        Ok(PhasedEngine { cpu: *cpu, strands, shape, activation, phases, fill, scratch_len })
+    }
+
+    pub fn shape(&self) -> &ConvTranspose2dShape {
+        &self.shape
+    }
+
+    /// What was chosen, and why.
+    pub fn describe(&self, op: &str) -> Description {
+        let isa = self.cpu.isa();
+        match &self.phases[..] {
+            [only] => Description::new(op, only.algo().name(), isa, only.tile(isa), only.why()),
+            _ => Description::new(
+                op,
+                "phases",
+                isa,
+                isa.tile(),
+                "one convolution with stride 1 for each phase of the stride",
+            ),
+        }
+    }
+
+    /// f32 of scratch that [`PhasedEngine::run`] needs.
+    pub fn scratch_len(&self) -> usize {
+        self.scratch_len
+    }
+
+    /// Replaces the weights, of shape [`ConvTranspose2dShape::weights`].
+    pub fn set_weights(&mut self, weights: TensorView<'_>) {
+        let w = self.shape.weights();
+        let (channels, kernel) = (w.n / self.shape.params().groups, w.h * w.w);
+        for phase in &mut self.phases {
+            phase.set_weights(|group, output, channel, tap| {
+                weights.image(group * channels + channel)[output * kernel + tap]
+            });
+        }
+    }
+
+    /// Replaces the bias: one value per output channel.
+    pub fn set_bias(&mut self, bias: &[f32]) -> Result<()> {
+        self.phases.iter_mut().for_each(|phase| phase.set_bias(bias));
+        if let Some(fill) = &mut self.fill {
+            let bias = TensorView::new(bias, fill.shape(), bias.len())?;
+            self.cpu.activation_into(bias, self.activation, fill.view_mut())?;
+        }
+        Ok(())
+    }
+
+    /// Computes `y = activation(conv_transpose(x) + bias)`; or adds it to `y`, for a gradient, which has neither bias nor
+    /// activation.
+    ///
+    /// # Safety
+    /// The views have the planned shapes.
+    pub unsafe fn run(
+        &self,
+        x: TensorView<'_>,
+        mut y: TensorViewMut<'_>,
+        update: Update,
+        scratch: &mut [f32],
+    ) {
+        if let (Some(fill), Update::Write) = (&self.fill, update) {
+            let plane = self.shape.output().plane_len();
+            threads::for_each_chunk(&self.cpu, y.reborrow(), plane, |_, start, y| {
+                y.fill(fill.data()[start / plane])
+            });
+        }
+        for phase in &self.phases {
+            // SAFETY: the caller's promise.
+            unsafe { phase.run(self.cpu.isa(), x, &mut y, update, self.strands, scratch) };
+        }
+    }
+}
