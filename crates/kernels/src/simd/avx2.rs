@@ -177,6 +177,12 @@ unsafe impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn add_bits(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the token proves the features.
+        unsafe { _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b))) }
+    }
+
+    #[inline(always)]
     fn gt(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: the token proves the features.
         unsafe { _mm256_cmp_ps::<_CMP_GT_OQ>(a, b) }

@@ -158,6 +158,12 @@ unsafe impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn add_bits(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the token proves the features.
+        unsafe { _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b))) }
+    }
+
+    #[inline(always)]
     fn gt(self, a: __m512, b: __m512) -> __mmask16 {
         // SAFETY: the token proves the features.
         unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) }

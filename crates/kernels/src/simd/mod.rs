@@ -259,6 +259,9 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     /// `2^n` for integral `n` in -126..=127; anything for other lanes.
     fn exp2_integral(self, n: Self::F32) -> Self::F32;
 
+    /// The bits of the lanes added as whole numbers, modulo 2^32: positions, which only move with the vectors.
+    fn add_bits(self, a: Self::F32, b: Self::F32) -> Self::F32;
+
     /// `a > b`
     fn gt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
     /// Whether `a` is NaN.

@@ -124,6 +124,11 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn add_bits(self, a: f32x8, b: f32x8) -> f32x8 {
+        bytemuck::cast(bytemuck::cast::<_, i32x8>(a) + bytemuck::cast::<_, i32x8>(b))
+    }
+
+    #[inline(always)]
     fn gt(self, a: f32x8, b: f32x8) -> f32x8 {
         a.simd_gt(b)
     }

@@ -142,7 +142,7 @@ impl RowsBackward<'_> {
                 // With one more output at either end; the outermost ones count twice instead.
                 let (first, n) = (part * STRIP, 2 * gx.len());
                 let (left, right) = (usize::from(first > 0), usize::from(first + n < width));
-                outputs.add_up(simd, first - left, &mut sums.0[1 - left..1 + n + right]);
+                outputs.add_up(simd, first - left, left + n + right, &mut sums.0[1 - left..]);
                 if left == 0 {
                     sums.0[0] = sums.0[1];
                 }
@@ -170,8 +170,8 @@ impl RowsBackward<'_> {
                         *column = self.between(o, self.input.w, width);
                     }
                 }
-                let sums = &mut sums.0[..n];
-                outputs.add_up(simd, first, sums);
+                outputs.add_up(simd, first, n, &mut sums.0);
+                let sums = &sums.0[..n];
                 match self.mode {
                     UpsampleMode::Nearest => along.copies(&columns[..n], sums),
                     UpsampleMode::Bilinear { .. } => along.mixes(&columns[..n], sums),
@@ -192,53 +192,32 @@ struct RowOutputs<'a> {
     first: usize,
 }
 
-/// Rows of outputs that are added up in registers: those of a pixel that is doubled.
-const ROWS: usize = 4;
-
 impl RowOutputs<'_> {
-    /// The sums of their columns from `column` on, each row by its weight.
+    /// The sums of `n` of their columns from `column` on, each row by its weight. One row after the other, as they lie in
+    /// memory: side by side they take three times as long to come. `sums` goes on for MAX_LANES.
     #[inline(always)]
-    fn add_up<S: Simd>(&self, simd: S, column: usize, sums: &mut [f32]) {
-        let (width, height) = (self.of.output.w, self.of.output.h);
-        let (mut o, mut more) = (self.first, true);
-        let mut first = true;
-        while first || more {
-            let mut rows = [(self.gy, 0.0); ROWS];
-            let mut n = 0;
-            while n < ROWS && more {
-                let Between { left, right, weight } = self.of.between_rows(o.min(height - 1));
-                more = o < height && left <= self.row;
-                if more {
-                    let share = match (left == self.row, right == self.row) {
-                        (true, true) => 1.0,
-                        (true, false) => 1.0 - weight,
-                        (false, _) => weight,
-                    };
-                    rows[n] = (&self.gy[o * width + column..][..sums.len()], share);
-                    (o, n) = (o + 1, n + 1);
+    fn add_up<S: Simd>(&self, simd: S, column: usize, n: usize, sums: &mut [f32]) {
+        let sums = &mut sums[..n + MAX_LANES];
+        sums[..n].fill(0.0);
+        for o in self.first..self.of.output.h {
+            let Between { left, right, weight } = self.of.between_rows(o);
+            if left > self.row {
+                break;
+            }
+            let share = simd.splat(match (left == self.row, right == self.row) {
+                (true, true) => 1.0,
+                (true, false) => 1.0 - weight,
+                (false, _) => weight,
+            });
+            let row = &self.gy[o * self.of.output.w + column..][..n];
+            for i in (0..n).step_by(S::LANES) {
+                // SAFETY: i < n, of which `row` holds as many elements, and `sums` MAX_LANES more.
+                unsafe {
+                    let g = simd.load_up_to(row.as_ptr().add(i), n - i);
+                    let sum = sums.as_mut_ptr().add(i);
+                    simd.store(sum, simd.mul_add(g, share, simd.load(sum)));
                 }
             }
-            add_rows(simd, &rows[..n], first, sums);
-            first = false;
-        }
-    }
-}
-
-/// The sums of `rows`, each as long as `sums` and times its weight; added to what is there unless these are the first.
-#[inline(always)]
-fn add_rows<S: Simd>(simd: S, rows: &[(&[f32], f32)], first: bool, sums: &mut [f32]) {
-    let rows = &rows[..rows.len().min(ROWS)];
-    assert!(rows.iter().all(|(row, _)| row.len() >= sums.len()));
-    for i in (0..sums.len()).step_by(S::LANES) {
-        let n = sums.len() - i;
-        // SAFETY: `sums` and each of the rows hold n elements from i on.
-        unsafe {
-            let to = sums.as_mut_ptr().add(i);
-            let mut sum = if first { simd.splat(0.0) } else { simd.load_up_to(to, n) };
-            for (row, weight) in rows {
-                sum = simd.mul_add(simd.load_up_to(row.as_ptr().add(i), n), simd.splat(*weight), sum);
-            }
-            simd.store_up_to(to, n, sum);
         }
     }
 }
