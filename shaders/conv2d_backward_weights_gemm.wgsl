@@ -98,9 +98,9 @@ fn main(
     //@ end
 }
 
-fn store_products(block: Block, output: u32, product: u32, of: vec4<f32>) {
-    store(block, output, product, of.x);
-    store(block, output, product + 1u, of.y);
-    store(block, output, product + 2u, of.z);
-    store(block, output, product + 3u, of.w);
+fn store_products(block: Block, output: u32, product: u32, four: vec4<f32>) {
+    store(block, output, product, four.x);
+    store(block, output, product + 1u, four.y);
+    store(block, output, product + 2u, four.z);
+    store(block, output, product + 3u, four.w);
 }

@@ -22,11 +22,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     if i >= p.count {
         return;
     }
-    var from = p.from_first + i / p.row * p.from_stride + i % p.row;
+    var at = p.from_first + i / p.row * p.from_stride + i % p.row;
     var sum = 0.0;
     for (var part = 0u; part < p.parts; part++) {
-        sum += sums[from];
-        from += p.from_part;
+        sum += sums[at];
+        at += p.from_part;
     }
     let to = p.to_first + i / p.row * p.to_stride + i % p.row;
     if p.accumulate != 0u {

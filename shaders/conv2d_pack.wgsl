@@ -34,9 +34,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     let channel = i / p.outputs % p.channels;
     let tap = i / p.outputs / p.channels % p.taps;
     let group = i / p.outputs / p.channels / p.taps;
-    var from = p.from_first + group * p.from_group + output * p.from_output + channel * p.from_channel;
+    var at = p.from_first + group * p.from_group + output * p.from_output + channel * p.from_channel;
     if p.is_bias == 0u {
-        from += u32(taps[tap * p.pitch].w);
+        at += u32(taps[tap * p.pitch].w);
     }
-    packed[p.to_first + ((group * p.taps + tap) * p.depth + channel) * p.padded + output] = values[from];
+    packed[p.to_first + ((group * p.taps + tap) * p.depth + channel) * p.padded + output] = values[at];
 }

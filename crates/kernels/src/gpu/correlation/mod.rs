@@ -9,6 +9,9 @@ mod sections;
 mod weighted;
 mod weights;
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 
 use super::Gpu;

@@ -27,7 +27,7 @@ const SUMS_LEN: usize = 64 << 20;
 
 /// How the first pass computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Method {
+pub(super) enum Method {
     /// An invocation sums a tile of outputs x products over some pixels of the part.
     Direct { tile: [usize; 2] },
     /// A workgroup of `grid` x `grid` invocations, each with a tile of `tile` x `tile`, shares what it reads.
@@ -35,7 +35,7 @@ enum Method {
 }
 
 /// Every method that a plan may choose.
-const METHODS: [Method; 7] = [
+pub(super) const METHODS: [Method; 7] = [
     Method::Direct { tile: [1, 12] },
     Method::Direct { tile: [4, 8] },
     Method::Direct { tile: [8, 8] },
@@ -157,7 +157,12 @@ impl WeightsGradient {
         Self::with_method(gpu, spec, correlation, method)
     }
 
-    fn with_method(gpu: &Gpu, spec: Spec, correlation: &Correlation, method: Method) -> Result<Self> {
+    pub(super) fn with_method(
+        gpu: &Gpu,
+        spec: Spec,
+        correlation: &Correlation,
+        method: Method,
+    ) -> Result<Self> {
         let correlation = countable(spec.op, correlation)?;
         // A tap that only ever meets padding reads a row that is in no plane.
         let mut taps = vec![[0, i32::MIN, 0, 0]; spec.kernel];
