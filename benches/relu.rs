@@ -1,7 +1,8 @@
-//! ReLU, one thread, on every instruction set, on maps of three sizes. Ids: `relu/vgg1/relu/avx512/t1`.
+//! ReLU and its gradient, one thread, on every instruction set, on maps of three sizes. Ids: `relu/vgg1/relu/avx512/t1`,
+//! `relu/vgg1/backward/relu/avx512/t1`.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tilewise_bench::throughput::{ActivationCall, MAPS, Work, Workload};
+use tilewise_bench::throughput::{ActivationBackwardCall, ActivationCall, MAPS, Work, Workload};
 use tilewise_kernels::{Activation, Cpu, Isa};
 
 fn relu(c: &mut Criterion) {
@@ -14,6 +15,12 @@ fn relu(c: &mut Criterion) {
                 group.throughput(Throughput::Bytes(bytes as u64));
             }
             group.bench_function(format!("relu/{isa}/t1"), |b| b.iter(|| call.call()));
+            let mut call =
+                ActivationBackwardCall::new(&cpu, Activation::Relu, shape).expect("a layer of a network");
+            if let Work::Bytes(bytes) = call.work() {
+                group.throughput(Throughput::Bytes(bytes as u64));
+            }
+            group.bench_function(format!("backward/relu/{isa}/t1"), |b| b.iter(|| call.call()));
         }
         group.finish();
     }

@@ -171,6 +171,8 @@ fn position(s: Shape4, i: usize) -> [usize; 4] {
 /// How a result compares with its target.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
+    /// Which of several results it is; empty if there is one only.
+    pub name: String,
     /// The extents that came.
     pub got: Shape4,
     /// The extents that should have come.
@@ -206,6 +208,7 @@ impl Default for Comparison {
     fn default() -> Self {
         let none = Shape4::new(0, 0, 0, 0);
         Comparison {
+            name: String::new(),
             got: none,
             want: none,
             elements: 0,
@@ -219,6 +222,11 @@ impl Default for Comparison {
 }
 
 impl Comparison {
+    /// The same under a name.
+    pub fn named(self, name: &str) -> Self {
+        Comparison { name: name.to_owned(), ..self }
+    }
+
     /// Whether extents and all elements are right.
     pub fn passed(&self) -> bool {
         self.got == self.want && self.wrong == 0
@@ -227,6 +235,9 @@ impl Comparison {
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.name.is_empty() {
+            write!(f, "{}: ", self.name)?;
+        }
         if self.got != self.want {
             return write!(f, "the shape is {}, not {}", self.got, self.want);
         }
@@ -286,7 +297,7 @@ mod tests {
         );
         let c = compare(&[1.0], &[1.0, 2.0], 9.0);
         assert!(!c.passed());
-        assert_eq!(c.to_string(), "the shape is 1x1x1x1, not 1x1x1x2");
+        assert_eq!(c.named("gx").to_string(), "gx: the shape is 1x1x1x1, not 1x1x1x2");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tilewise_bench::case::{Case, Op};
 use tilewise_bench::check::{CheckOptions, Devices};
 use tilewise_bench::gpu;
 use tilewise_bench::suites::networks;
-use tilewise_bench::throughput::Options;
+use tilewise_bench::throughput::{Options, Pass};
 use tilewise_kernels::{Conv2dAlgo, Isa};
 
 /// Convolution, pooling and activation kernels: check them, time them, look at what they do.
@@ -52,7 +52,11 @@ impl AdapterArg {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Compare the operators with the naive reference, or with golden cases of another library
+    /// Compare the operators and their gradients with the naive reference, or with golden cases of another library
+    ///
+    /// Each case is solved on every device, conv2d by every algorithm (rows by its name), and then its gradients are compared,
+    /// too (rows `gradients`): to the data, to weights, bias and factors, for random gradients to the result. An activation
+    /// fused to the end is left away for that. `--algo` chooses among the algorithms, and leaves the gradients out.
     Check(CheckArgs),
     /// Time an operator on the shapes of real networks
     #[command(subcommand)]
@@ -90,7 +94,7 @@ pub struct CheckArgs {
     /// One case, for example n1c3h224w224_o64k7x7s2p3 (conv2d, unless --op or a prefix like max_pool2d: names another)
     #[arg(long, value_name = "CASE", conflicts_with = "full")]
     case: Option<String>,
-    /// Golden cases, as tools/make_golden.py makes them
+    /// Golden cases, as tools/make_golden.py makes them: results and gradients of another library
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["full", "case"])]
     pub golden: Vec<PathBuf>,
     /// Write the report as JSON
@@ -151,14 +155,19 @@ pub fn all_devices(adapter: &AdapterArg) -> tilewise_kernels::Result<Devices> {
 
 #[derive(Subcommand)]
 pub enum Bench {
-    /// Convolution + bias + ReLU, weights packed beforehand
+    /// Convolution + bias + ReLU, or a gradient of convolution; weights packed beforehand
     Conv2d(Conv2dArgs),
     /// The microkernel of the CPU, square matrix products, fully connected layers
     Gemm(BenchArgs),
     /// Max, average and global pooling
-    Pool(BenchArgs),
+    Pool(PassArgs),
     /// ReLU and the other activations
-    Relu(BenchArgs),
+    Relu(PassArgs),
+    /// Batch normalisation in training
+    #[command(name = "batch_norm")]
+    BatchNorm(PassArgs),
+    /// Steps of SGD, Adam and AdamW, and the clipping of a gradient
+    Optimiser(BenchArgs),
 }
 
 #[derive(clap::Args)]
@@ -170,13 +179,61 @@ pub struct Conv2dArgs {
     /// height, width, output channels, kernel, stride, padding
     #[arg(long, value_name = "FILE", conflicts_with = "suite")]
     pub shapes: Option<PathBuf>,
-    /// The algorithm [default: what the table chooses for each shape]
+    /// What to time: the result, the gradient to the input, or that to the weights. The FLOPs are those of the result each time
+    #[arg(long, value_enum, default_value_t = WeightedPass::Forward)]
+    pub pass: WeightedPass,
+    /// The algorithm of the result [default: what the table chooses for each shape]
     #[arg(long, value_parser = named::<Conv2dAlgo>(Conv2dAlgo::ALL.map(Conv2dAlgo::name)))]
     pub algo: Option<Conv2dAlgo>,
     #[command(flatten)]
     pub measure: MeasureArgs,
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+impl Conv2dArgs {
+    /// What to time. The gradients choose their algorithms themselves.
+    pub fn pass(&self) -> Result<Pass, &'static str> {
+        match self.pass {
+            WeightedPass::Forward => Ok(Pass::Forward),
+            _ if self.algo.is_some() => Err("--algo: chooses among those of --pass forward"),
+            WeightedPass::Input => Ok(Pass::Input),
+            WeightedPass::Weights => Ok(Pass::Weights),
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum WeightedPass {
+    Forward,
+    Input,
+    Weights,
+}
+
+#[derive(clap::Args)]
+pub struct PassArgs {
+    /// What to time: the result, or the gradients
+    #[arg(long, value_enum, default_value_t = PlainPass::Forward)]
+    pass: PlainPass,
+    #[command(flatten)]
+    pub measure: MeasureArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+impl PassArgs {
+    pub fn pass(&self) -> Pass {
+        match self.pass {
+            PlainPass::Forward => Pass::Forward,
+            PlainPass::Backward => Pass::Backward,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PlainPass {
+    Forward,
+    Backward,
 }
 
 #[derive(clap::Args)]

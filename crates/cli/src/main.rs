@@ -69,16 +69,25 @@ fn run_bench(args: Bench) -> Outcome {
     let show = |done, total, name: &str| progress.show(done, total, name);
     let (report, output) = match args {
         Bench::Conv2d(args) => {
-            let Conv2dArgs { suite, shapes, algo, measure, output } = args;
+            let pass = args.pass()?;
+            let Conv2dArgs { suite, shapes, algo, measure, output, .. } = args;
             let layers = match shapes {
                 Some(path) => read_shapes(&path)?,
                 None => networks::suite(&suite)?,
             };
-            (throughput::conv2d(&layers, &measure.options(algo)?, &show)?, output)
+            (throughput::conv2d(&layers, pass, &measure.options(algo)?, &show)?, output)
         }
         Bench::Gemm(args) => (throughput::gemm(&args.measure.options(None)?, &show)?, args.output),
-        Bench::Pool(args) => (throughput::pool(&args.measure.options(None)?, &show)?, args.output),
-        Bench::Relu(args) => (throughput::relu(&args.measure.options(None)?, &show)?, args.output),
+        Bench::Pool(args) => {
+            (throughput::pool(args.pass(), &args.measure.options(None)?, &show)?, args.output)
+        }
+        Bench::Relu(args) => {
+            (throughput::relu(args.pass(), &args.measure.options(None)?, &show)?, args.output)
+        }
+        Bench::BatchNorm(args) => {
+            (throughput::batch_norm(args.pass(), &args.measure.options(None)?, &show)?, args.output)
+        }
+        Bench::Optimiser(args) => (throughput::optimiser(&args.measure.options(None)?, &show)?, args.output),
     };
     progress.clear();
     publish(&report, &output)

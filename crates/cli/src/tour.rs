@@ -41,7 +41,9 @@ pub fn run(adapter: &AdapterArg) -> Outcome {
     let progress = Progress::new();
     let options = Options { time: TIME, ..Options::default() };
     let layers = networks::suite(networks::ALL)?;
-    let bench = throughput::conv2d(&layers, &options, &|done, total, name| progress.show(done, total, name))?;
+    let bench = throughput::conv2d(&layers, throughput::Pass::Forward, &options, &|done, total, name| {
+        progress.show(done, total, name)
+    })?;
     progress.clear();
     say(&bench)?;
 

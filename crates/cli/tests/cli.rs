@@ -73,6 +73,25 @@ fn bench_writes_the_documented_json_and_a_plot() {
 }
 
 #[test]
+fn bench_times_the_gradients() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("shapes.json"), SHAPES).unwrap();
+    for pass in ["input", "weights"] {
+        let args = ["bench", "conv2d", "--shapes", "shapes.json", "--time", "0.01", "--json", "out.json"];
+        let (code, text) = run(folder.path(), &[&args[..], &["--pass", pass]].concat());
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains(&format!("Gradient of convolution to its {pass}")), "{text}");
+        let rows: Value = serde_json::from_slice(&fs::read(folder.path().join("out.json")).unwrap()).unwrap();
+        let row = &rows[1];
+        assert_eq!((&row["name"], &row["pass"]), (&"second".into(), &pass.into()));
+        let number = |field: &str| row[field].as_f64().unwrap();
+        let macs = (2 * 5 * 6 * 9 * 3 * 5 * 5) as f64;
+        assert!((number("gflops") * number("ms") * 1e6 / (2.0 * macs) - 1.0).abs() < 1e-9);
+        assert!(number("rel_l2_error") < 1e-5);
+    }
+}
+
+#[test]
 fn a_bad_request_ends_with_2_and_says_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("shapes.json"), SHAPES).unwrap();
@@ -91,6 +110,9 @@ fn a_bad_request_ends_with_2_and_says_what_is_wrong() {
         (&["bench", "conv2d", "--shapes", "."], &["cannot read"]),
         (&["bench", "conv2d", "--shapes", "shapes.json", "--algo", "depthwise"], &["depthwise", "first"]),
         (&["bench", "conv2d", "--algo", "fft"], &["fft", "im2col"]),
+        (&["bench", "conv2d", "--pass", "backward"], &["backward", "input", "weights"]),
+        (&["bench", "conv2d", "--pass", "input", "--algo", "direct"], &["--algo", "--pass forward"]),
+        (&["bench", "relu", "--pass", "input"], &["input", "backward"]),
         (&["bench", "conv2d", "--threads", "0"], &["--threads"]),
         (&["bench", "relu", "--time", "-1"], &["--time"]),
         (&["bench", "relu", "--isa", "mmx"], &["mmx", "portable"]),

@@ -117,14 +117,17 @@ fn check_gradients(case: &Case, text: &str, options: &CheckOptions, report: &mut
         Ok((inputs, gy, targets))
     });
     for device in options.devices() {
-        let outcome = prepared.as_ref().map_err(Clone::clone).and_then(|(inputs, gy, targets)| {
-            let got = device.gradients(&case.problem, inputs, gy)?;
-            Ok(targets.iter().zip(&got).map(|(target, got)| target.compare(got)).collect())
-        });
+        let outcome = || {
+            let (inputs, gy, targets) = prepared.as_ref().map_err(ToString::to_string)?;
+            let got = device.gradients(&case.problem, inputs, gy).map_err(|e| e.to_string())?;
+            if got.len() != targets.len() {
+                return Err(format!("{} gradients, expected {}", got.len(), targets.len()));
+            }
+            let named = targets.iter().zip(&got).zip(gradients::operands(&case.problem));
+            Ok(named.map(|((target, got), operand)| target.compare(got).named(&operand.name)).collect())
+        };
         let row = report.row(case.problem.op().name(), device.name(), GRADIENTS);
-        row.add(outcome.map_err(|e| e.to_string()), text, || {
-            format!("tilewise check {} --case \"{text}\"", device.flags())
-        });
+        row.add(outcome(), text, || format!("tilewise check {} --case \"{text}\"", device.flags()));
     }
 }
 

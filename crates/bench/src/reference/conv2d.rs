@@ -63,6 +63,57 @@ pub fn conv2d_backward_weights(shape: &Conv2dShape, x: &[f32], gy: &[f32]) -> An
     gw
 }
 
+/// One element of [`conv2d_backward_input`], at `[n, c, row, col]`: its value and the sum of the absolute values of its terms.
+pub fn conv2d_backward_input_at(
+    shape: &Conv2dShape,
+    w: &[f32],
+    gy: &[f32],
+    [n, c, row, col]: [usize; 4],
+) -> (f64, f64) {
+    let (weights, output, params) = (shape.weights(), shape.output(), shape.params());
+    let outputs_per_group = weights.n / params.groups;
+    let group = c / weights.c;
+    let (mut value, mut magnitude) = (0.0, 0.0);
+    for [o, _, p, q] in positions(Shape4 { n: outputs_per_group, c: 1, ..weights }) {
+        let o = group * outputs_per_group + o;
+        // The output that reads this pixel through this tap, if there is one.
+        let through = |pixel: usize, before: usize, tap: usize, stride: usize, outputs: usize| {
+            let distance = (pixel + before).checked_sub(tap)?;
+            (distance.is_multiple_of(stride) && distance / stride < outputs).then_some(distance / stride)
+        };
+        let i = through(row, params.padding.top, p * params.dilation[0], params.stride[0], output.h);
+        let j = through(col, params.padding.left, q * params.dilation[1], params.stride[1], output.w);
+        if let (Some(i), Some(j)) = (i, j) {
+            let product = at(gy, output, [n, o, i, j]) * at(w, weights, [o, c % weights.c, p, q]);
+            value += product;
+            magnitude += product.abs();
+        }
+    }
+    (value, magnitude)
+}
+
+/// One element of [`conv2d_backward_weights`], at `[o, c, p, q]`: its value and the sum of the absolute values of its terms.
+pub fn conv2d_backward_weights_at(
+    shape: &Conv2dShape,
+    x: &[f32],
+    gy: &[f32],
+    [o, c, p, q]: [usize; 4],
+) -> (f64, f64) {
+    let (input, weights, output, params) = (shape.input(), shape.weights(), shape.output(), shape.params());
+    let channel = o / (weights.n / params.groups) * weights.c + c;
+    let (mut value, mut magnitude) = (0.0, 0.0);
+    for [n, _, i, j] in positions(Shape4 { c: 1, ..output }) {
+        let row = (i * params.stride[0] + p * params.dilation[0]).checked_sub(params.padding.top);
+        let col = (j * params.stride[1] + q * params.dilation[1]).checked_sub(params.padding.left);
+        if let (Some(row), Some(col)) = (row.filter(|&r| r < input.h), col.filter(|&c| c < input.w)) {
+            let product = at(gy, output, [n, o, i, j]) * at(x, input, [n, channel, row, col]);
+            value += product;
+            magnitude += product.abs();
+        }
+    }
+    (value, magnitude)
+}
+
 /// Calls `f` with the places in output, input and weights of every product in the definition.
 fn for_each_product(shape: &Conv2dShape, mut f: impl FnMut([usize; 4], [usize; 4], [usize; 4])) {
     let (input, weights, params) = (shape.input(), shape.weights(), shape.params());
@@ -110,5 +161,25 @@ mod tests {
         assert_eq!(conv2d_backward_input(&shape, &w, &gy).value, [-500.0, 70.0, -700.0, 0.0]);
         assert_eq!(conv2d_backward_weights(&shape, &x, &gy).value, [7.0 * 2.0, 5.0 * 1.0 + 7.0 * 3.0]);
         assert_eq!(super::super::bias_backward(shape.output(), &gy).value, [12.0]);
+    }
+
+    #[test]
+    fn elements_are_those_of_the_whole() {
+        let padding = Padding { top: 2, bottom: 0, left: 1, right: 3 };
+        let params = Conv2dParams { stride: [2, 3], padding, dilation: [1, 2], groups: 2 };
+        let shape = Conv2dShape::new(Shape4::new(2, 4, 7, 9), 6, [3, 2], params).unwrap();
+        let numbers = |s: Shape4| -> Vec<f32> {
+            (0..s.n * s.c * s.h * s.w).map(|i| (i * 7 % 17) as f32 - 8.0).collect()
+        };
+        let (x, w, gy) = (numbers(shape.input()), numbers(shape.weights()), numbers(shape.output()));
+        let (gx, gw) = (conv2d_backward_input(&shape, &w, &gy), conv2d_backward_weights(&shape, &x, &gy));
+        for (i, to) in positions(shape.input()).enumerate() {
+            let want = (gx.value[i], gx.magnitude[i]);
+            assert_eq!(conv2d_backward_input_at(&shape, &w, &gy, to), want, "{to:?}");
+        }
+        for (i, to) in positions(shape.weights()).enumerate() {
+            let want = (gw.value[i], gw.magnitude[i]);
+            assert_eq!(conv2d_backward_weights_at(&shape, &x, &gy, to), want, "{to:?}");
+        }
     }
 }

@@ -34,7 +34,10 @@ pub use concat::{concat, concat_backward};
 pub use conv_transpose2d::{
     conv_transpose2d, conv_transpose2d_backward_input, conv_transpose2d_backward_weights,
 };
-pub use conv2d::{conv2d, conv2d_at, conv2d_backward_input, conv2d_backward_weights};
+pub use conv2d::{
+    conv2d, conv2d_at, conv2d_backward_input, conv2d_backward_input_at, conv2d_backward_weights,
+    conv2d_backward_weights_at,
+};
 pub use linear::{linear, linear_backward_input, linear_backward_weights};
 pub use loss::{
     bce_with_logits, bce_with_logits_backward, cross_entropy, cross_entropy_backward, dice, dice_backward,

@@ -11,18 +11,14 @@ fn window(shape: &PoolShape, x: &[f32], [n, c, i, j]: [usize; 4]) -> Vec<f64> {
 /// Rows and columns of the input that window `[i, j]` covers, in row-major order.
 fn places(shape: &PoolShape, i: usize, j: usize) -> Vec<[usize; 2]> {
     let (input, kernel, stride, padding) = (shape.input(), shape.kernel(), shape.stride(), shape.padding());
-    let (first_row, first_col) = (i * stride[0], j * stride[1]);
+    let covered = |window: usize, axis: usize, extent: usize| {
+        let (first, padding) = (window * stride[axis], padding[axis]);
+        first.max(padding) - padding..(first + kernel[axis]).clamp(padding, padding + extent) - padding
+    };
     let mut places = Vec::new();
-    for row in 0..input.h {
-        for col in 0..input.w {
-            let (padded_row, padded_col) = (row + padding[0], col + padding[1]);
-            if padded_row >= first_row
-                && padded_row - first_row < kernel[0]
-                && padded_col >= first_col
-                && padded_col - first_col < kernel[1]
-            {
-                places.push([row, col]);
-            }
+    for row in covered(i, 0, input.h) {
+        for col in covered(j, 1, input.w) {
+            places.push([row, col]);
         }
     }
     places

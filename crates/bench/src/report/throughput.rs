@@ -101,6 +101,7 @@ pub struct Row {
 #[derive(Serialize)]
 struct Record<'a> {
     name: &'a str,
+    pass: &'a str,
     device: &'a str,
     algo: &'a str,
     isa: &'a str,
@@ -125,6 +126,7 @@ impl Serialize for Row {
         let (percent, rate) = (self.rate.percent(), self.rate);
         let record = Record {
             name: &self.label.name,
+            pass: self.label.pass.name(),
             device: self.device,
             algo: &self.label.algo,
             isa: &self.isa,
@@ -241,7 +243,7 @@ impl Report {
         let mut table = table(&header.iter().map(String::as_str).collect::<Vec<_>>(), 4);
         let mut group = "";
         for row in &self.rows {
-            let Label { group: own, name, shape, algo } = &row.label;
+            let Label { group: own, name, shape, algo, .. } = &row.label;
             // A network is named once, at its first row.
             let shown = if own == group { "" } else { own };
             group = own;
@@ -286,6 +288,7 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::throughput::Pass;
 
     fn row(name: &str, work: Work, mismatch: Option<String>) -> Row {
         let label = Label {
@@ -293,6 +296,7 @@ mod tests {
             name: name.into(),
             shape: "64,56x56 -> 64 3x3".into(),
             algo: "direct".into(),
+            pass: Pass::Forward,
         };
         let timing = Timing { min: 0.001, median: 0.002, max: 0.003, samples: 3 };
         Row {
@@ -313,7 +317,7 @@ mod tests {
         let report = Report::new("Convolution", vec![row("a", Work::Flops(1e8), None)]);
         assert_eq!(
             serde_json::to_string(&report).unwrap(),
-            r#"[{"name":"a","device":"cpu","algo":"direct","isa":"avx2","threads":1,"ms":2.0,"#.to_owned()
+            r#"[{"name":"a","pass":"forward","device":"cpu","algo":"direct","isa":"avx2","threads":1,"ms":2.0,"#.to_owned()
                 + r#""gflops":50.0,"percent_of_peak":50.0,"rel_l2_error":1.25e-6}]"#
         );
         let report = Report::new("Pooling", vec![row("a", Work::Bytes(1e7), None)]);

@@ -5,7 +5,8 @@ use rand::{RngExt, SeedableRng};
 use tilewise_kernels::{Activation, Conv2dAlgo, Conv2dShape, DeviceTensor, Shape4, Tensor};
 
 use super::{
-    CpuMeter, GpuMeter, Label, Measured, Meter, Options, Progress, Sample, Work, Workload, fill, filled,
+    ConvInputCall, ConvWeightsCall, CpuMeter, GpuMeter, Label, Measured, Meter, Options, Pass, Progress,
+    Sample, Work, Workload, fill, filled,
 };
 use crate::compare::Target;
 use crate::error::{Error, Result};
@@ -107,21 +108,22 @@ pub fn shape_text(shape: &Conv2dShape) -> String {
     format!("{batch}{},{}x{} -> {} {r}x{s}{stride}", x.c, x.h, x.w, shape.output().c)
 }
 
-/// Measures every layer. With an algorithm asked for, layers that it does not compute are left out and named in the
-/// report's notes.
+/// Measures every layer. With an algorithm asked for, which is one of the forward pass, layers that it does not compute are
+/// left out and named in the report's notes.
 ///
 /// # Errors
 /// If no layer can be computed by the algorithm asked for, or memory or the instruction set is missing.
-pub fn conv2d(layers: &[Layer], options: &Options, progress: Progress<'_>) -> Result<Report> {
+pub fn conv2d(layers: &[Layer], pass: Pass, options: &Options, progress: Progress<'_>) -> Result<Report> {
     match &options.gpu {
-        None => measure(CpuMeter::new(options)?, layers, options.algo, progress),
-        Some(gpu) => measure(GpuMeter::new(gpu.clone(), options), layers, options.algo, progress),
+        None => measure(CpuMeter::new(options)?, layers, pass, options.algo, progress),
+        Some(gpu) => measure(GpuMeter::new(gpu.clone(), options), layers, pass, options.algo, progress),
     }
 }
 
 fn measure<M: Meter>(
     mut meter: M,
     layers: &[Layer],
+    pass: Pass,
     algo: Option<Conv2dAlgo>,
     progress: Progress<'_>,
 ) -> Result<Report> {
@@ -133,8 +135,13 @@ fn measure<M: Meter>(
         return Err(Error::NoLayerFits { algo: algo.name(), layer, shape });
     }
     let name = |layer: &&Layer| layer.name.clone();
-    let rows = meter.rows(progress, &chosen, name, |meter, layer| row(meter, layer, algo))?;
-    let mut report = Report::new("Convolution + bias + ReLU", rows);
+    let rows = meter.rows(progress, &chosen, name, |meter, layer| row(meter, layer, pass, algo))?;
+    let title = match pass {
+        Pass::Forward | Pass::Backward => "Convolution + bias + ReLU",
+        Pass::Input => "Gradient of convolution to its input",
+        Pass::Weights => "Gradient of convolution to its weights",
+    };
+    let mut report = Report::new(title, rows);
     if let (Some(algo), false) = (algo, left_out.is_empty()) {
         let names: Vec<_> = left_out.iter().map(|layer| layer.name.as_str()).collect();
         report.notes.push(format!("Left out, as {algo} does not compute them: {}.", names.join(", ")));
@@ -142,14 +149,28 @@ fn measure<M: Meter>(
     Ok(report)
 }
 
-fn row<M: Meter>(meter: &mut M, layer: &Layer, algo: Option<Conv2dAlgo>) -> Result<Row> {
+fn row<M: Meter>(meter: &mut M, layer: &Layer, pass: Pass, algo: Option<Conv2dAlgo>) -> Result<Row> {
     let refused = |error| Error::Layer { layer: layer.name.clone(), source: Box::new(error) };
-    let call = ConvCall::new(&meter.device(), &layer.shape, algo).map_err(refused)?;
-    let label = Label {
+    let label = |algo: String| Label {
         group: layer.network.clone(),
         name: layer.name.clone(),
         shape: shape_text(&layer.shape),
-        algo: call.algo().name().to_owned(),
+        algo,
+        pass,
     };
-    meter.measure(label, call)
+    let device = meter.device();
+    match pass {
+        Pass::Forward | Pass::Backward => {
+            let call = ConvCall::new(&device, &layer.shape, algo).map_err(refused)?;
+            meter.measure(label(call.algo().name().to_owned()), call)
+        }
+        Pass::Input => {
+            let call = ConvInputCall::new(&device, &layer.shape).map_err(refused)?;
+            meter.measure(label(call.algo()), call)
+        }
+        Pass::Weights => {
+            let call = ConvWeightsCall::new(&device, &layer.shape).map_err(refused)?;
+            meter.measure(label(call.algo()), call)
+        }
+    }
 }

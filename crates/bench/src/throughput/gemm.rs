@@ -6,8 +6,8 @@ use tilewise_kernels::{
 };
 
 use super::{
-    CpuMeter, GpuMeter, Label, Measured, Meter, Options, Progress, Sample, Work, Workload, conv2d, fill,
-    filled,
+    CpuMeter, GpuMeter, Label, Measured, Meter, Options, Pass, Progress, Sample, Work, Workload, conv2d,
+    fill, filled,
 };
 use crate::error::Result;
 use crate::report::{Report, Row};
@@ -80,6 +80,7 @@ impl MicrokernelCall {
             name: "microkernel".to_owned(),
             shape: format!("{} rows x {} columns in L1", self.probe.rows, self.probe.columns),
             algo: "gemm".to_owned(),
+            pass: Pass::Forward,
         }
     }
 }
@@ -152,6 +153,7 @@ fn measure(mut meter: impl Meter, mut rows: Vec<Row>, progress: Progress<'_>) ->
                 name: name.to_owned(),
                 shape: format!("{m}x{k} * {k}x{n}"),
                 algo: "gemm".to_owned(),
+                pass: Pass::Forward,
             };
             let call = GemmCall::new(&meter.device(), size)?;
             meter.measure(label, call)

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tilewise_kernels::{Backend, Conv2dAlgo, Conv2dShape, Cpu, Gpu, Isa, Tensor};
+use tilewise_kernels::{Conv2dAlgo, Conv2dShape, Cpu, Gpu, Isa, Tensor, Training};
 
 use super::{Label, Options, Progress, Work, Workload, rel_l2_error};
 use crate::error::Result;
@@ -12,12 +12,23 @@ use crate::team::Team;
 use crate::timing::{Timing, time};
 
 /// A device that can be measured: what its convolutions are, by name.
-pub trait Measured: Backend<Tensor: Send> + Clone + Send {
+pub trait Measured: Training<Tensor: Send> + Clone + Send {
     /// Whether it computes this convolution by this algorithm.
     fn supports(&self, algo: Conv2dAlgo, shape: &Conv2dShape) -> bool;
 
     /// The algorithm of a planned convolution.
     fn algo(plan: &Self::Conv2d) -> Conv2dAlgo;
+
+    /// How a planned gradient to the input is computed.
+    fn input_algo(plan: &Self::Conv2dBackwardInput) -> String;
+
+    /// How a planned gradient to the weights is computed.
+    fn weights_algo(plan: &Self::Conv2dBackwardWeights) -> String;
+}
+
+/// The algorithm in `operator/algorithm/isa/tile`.
+fn algo_of(kernel: &str) -> String {
+    kernel.split('/').nth(1).unwrap_or(kernel).to_owned()
 }
 
 impl Measured for Cpu {
@@ -28,6 +39,14 @@ impl Measured for Cpu {
     fn algo(plan: &Self::Conv2d) -> Conv2dAlgo {
         plan.plan().algo()
     }
+
+    fn input_algo(plan: &Self::Conv2dBackwardInput) -> String {
+        algo_of(&plan.plan().describe().kernel)
+    }
+
+    fn weights_algo(plan: &Self::Conv2dBackwardWeights) -> String {
+        algo_of(&plan.plan().describe().kernel)
+    }
 }
 
 impl Measured for Gpu {
@@ -37,6 +56,14 @@ impl Measured for Gpu {
 
     fn algo(plan: &Self::Conv2d) -> Conv2dAlgo {
         plan.algo()
+    }
+
+    fn input_algo(_: &Self::Conv2dBackwardInput) -> String {
+        "conv_transpose2d".to_owned()
+    }
+
+    fn weights_algo(_: &Self::Conv2dBackwardWeights) -> String {
+        "gemm".to_owned()
     }
 }
 

@@ -4,9 +4,12 @@
 //! that is allocated is allocated before the clock starts. [`Meter::measure`] times it, on the CPU or on the GPU, and
 //! compares its last output with the reference.
 
+mod batch_norm;
 mod conv2d;
+mod conv2d_backward;
 mod gemm;
 mod meter;
+mod optimiser;
 mod pool;
 mod relu;
 
@@ -16,16 +19,45 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tilewise_kernels::{Conv2dAlgo, Gpu, Isa, Shape4, Tensor};
 
+pub use batch_norm::{BatchNormCall, NORMS, NormLayer, batch_norm};
 pub use conv2d::{ConvCall, conv2d, sample, shape_text};
+pub use conv2d_backward::{ConvInputCall, ConvWeightsCall};
 pub use gemm::{GemmCall, PRODUCTS, Product, gemm};
 pub use meter::{CpuMeter, GpuMeter, Measured, Meter};
-pub use pool::{POOLINGS, PoolCall, PoolLayer, Pooling, pool};
-pub use relu::{ActivationCall, MAPS, relu};
+pub use optimiser::{COUNTS, OptimiserCall, STEPS, Step, optimiser};
+pub use pool::{POOLINGS, PoolBackwardCall, PoolCall, PoolLayer, Pooling, pool};
+pub use relu::{ActivationBackwardCall, ActivationCall, MAPS, relu};
 
 use crate::compare::Target;
 
 /// Called before each row with how many are done, how many there are, and the name of the next.
 pub type Progress<'a> = &'a dyn Fn(usize, usize, &str);
+
+/// What of an operator is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pass {
+    /// Its result.
+    #[default]
+    Forward,
+    /// Its gradient or gradients, where they are computed together.
+    Backward,
+    /// The gradient to the input of an operator with weights.
+    Input,
+    /// That to its weights.
+    Weights,
+}
+
+impl Pass {
+    /// As the command line spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Pass::Forward => "forward",
+            Pass::Backward => "backward",
+            Pass::Input => "input",
+            Pass::Weights => "weights",
+        }
+    }
+}
 
 /// How to measure.
 #[derive(Debug, Clone)]
@@ -91,6 +123,8 @@ pub struct Label {
     pub shape: String,
     /// Operator, algorithm or kernel.
     pub algo: String,
+    /// What of it.
+    pub pass: Pass,
 }
 
 /// `|got - want| / |want|` in the Euclidean norm; plain `|got|` where everything should be zero.
@@ -115,6 +149,11 @@ pub fn filled(shape: Shape4, seed: u64) -> tilewise_kernels::Result<Tensor> {
     let mut x = Tensor::zeros(shape)?;
     fill(x.data_mut(), seed);
     Ok(x)
+}
+
+/// The elements of a tensor at some positions, as one row.
+fn picked(t: &Tensor, positions: &[[usize; 4]]) -> Vec<f32> {
+    positions.iter().map(|&[n, c, h, w]| t.at(n, c, h, w)).collect()
 }
 
 /// The bytes of a tensor.

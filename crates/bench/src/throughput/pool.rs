@@ -1,10 +1,11 @@
 //! Pooling, into an output that is already there. Memory is the limit: a byte of input is used for one or a few
 //! comparisons or additions.
 
-use tilewise_kernels::{AvgPool2dParams, DeviceTensor, MaxPool2dParams, PoolShape, Shape4, Tensor};
+use tilewise_kernels::{AvgPool2dParams, DeviceTensor, MaxPool2dParams, PoolShape, Shape4, Tensor, Update};
 
 use super::{
-    CpuMeter, GpuMeter, Label, Measured, Meter, Options, Progress, Sample, Work, Workload, bytes, filled,
+    CpuMeter, GpuMeter, Label, Measured, Meter, Options, Pass, Progress, Sample, Work, Workload, bytes,
+    filled,
 };
 use crate::compare::Target;
 use crate::error::Result;
@@ -100,6 +101,63 @@ impl<B: Measured> Workload for PoolCall<B> {
     }
 }
 
+/// The gradient of a pooling with its memory, on any device. Where the maxima were is known beforehand.
+pub struct PoolBackwardCall<B: Measured> {
+    device: B,
+    pooling: Pooling,
+    x: B::Tensor,
+    argmax: Option<B::Argmax>,
+    gy: B::Tensor,
+    gx: B::Tensor,
+}
+
+impl<B: Measured> PoolBackwardCall<B> {
+    /// Allocates everything, and finds the maxima.
+    ///
+    /// # Errors
+    /// If the window does not fit the input, or memory runs out.
+    pub fn new(device: &B, pooling: Pooling, input: Shape4) -> tilewise_kernels::Result<Self> {
+        let x = device.upload(&filled(input, 1)?)?;
+        let argmax = match pooling {
+            Pooling::Max(params) => Some(device.max_pool2d_argmax(&x, params)?.1),
+            Pooling::Avg(_) | Pooling::Global => None,
+        };
+        let gy = device.upload(&filled(pooling.output(input)?, 5)?)?;
+        let gx = device.empty(input)?;
+        Ok(PoolBackwardCall { device: device.clone(), pooling, x, argmax, gy, gx })
+    }
+}
+
+impl<B: Measured> Workload for PoolBackwardCall<B> {
+    fn call(&mut self) -> tilewise_kernels::Result<()> {
+        let (gy, gx, update) = (self.gy.view(), self.gx.view_mut(), Update::Write);
+        match (self.pooling, &self.argmax) {
+            (Pooling::Avg(params), _) => self.device.avg_pool2d_backward_into(params, gy, gx, update),
+            (_, Some(argmax)) => self.device.max_pool2d_backward_into(argmax, gy, gx, update),
+            _ => self.device.global_avg_pool_backward_into(gy, gx, update),
+        }
+    }
+
+    fn sample(&self) -> tilewise_kernels::Result<Option<Sample>> {
+        let (x, gy) = (self.device.download(&self.x)?, self.device.download(&self.gy)?);
+        let (input, x, gy) = (x.shape(), x.data(), gy.data());
+        let answer = match self.pooling {
+            Pooling::Max(params) => reference::max_pool2d_backward(&PoolShape::max(input, params)?, x, gy),
+            Pooling::Avg(params) => {
+                reference::avg_pool2d_backward(&PoolShape::avg(input, params)?, params, gy)
+            }
+            Pooling::Global => reference::global_avg_pool_backward(input, gy),
+        };
+        Ok(Some((Target::rounded(answer), self.device.download(&self.gx)?.into_vec())))
+    }
+
+    fn work(&self) -> Work {
+        // A position is as large as an f32.
+        let argmax = if self.argmax.is_some() { bytes(self.gy.shape()) } else { 0.0 };
+        Work::Bytes(bytes(self.gy.shape()) + argmax + bytes(self.gx.shape()))
+    }
+}
+
 /// Where a pooling comes from, its name, itself, and its input.
 pub type PoolLayer = (&'static str, &'static str, Pooling, Shape4);
 
@@ -130,18 +188,18 @@ pub const POOLINGS: [PoolLayer; 8] = [
     ),
 ];
 
-/// Measures the poolings of the networks.
+/// Measures the poolings of the networks, or their gradients.
 ///
 /// # Errors
 /// If memory or the instruction set is missing.
-pub fn pool(options: &Options, progress: Progress<'_>) -> Result<Report> {
+pub fn pool(pass: Pass, options: &Options, progress: Progress<'_>) -> Result<Report> {
     match &options.gpu {
-        None => measure(CpuMeter::new(options)?, progress),
-        Some(gpu) => measure(GpuMeter::new(gpu.clone(), options), progress),
+        None => measure(CpuMeter::new(options)?, pass, progress),
+        Some(gpu) => measure(GpuMeter::new(gpu.clone(), options), pass, progress),
     }
 }
 
-fn measure(mut meter: impl Meter, progress: Progress<'_>) -> Result<Report> {
+fn measure(mut meter: impl Meter, pass: Pass, progress: Progress<'_>) -> Result<Report> {
     let rows = meter.rows(
         progress,
         &POOLINGS,
@@ -153,12 +211,17 @@ fn measure(mut meter: impl Meter, progress: Progress<'_>) -> Result<Report> {
                 name: name.to_owned(),
                 shape: format!("{} x {},{}x{}{}", input.n, input.c, input.h, input.w, pooling.window()),
                 algo: pooling.name().to_owned(),
+                pass,
             };
-            let call = PoolCall::new(&meter.device(), pooling, input)?;
-            meter.measure(label, call)
+            let device = meter.device();
+            match pass {
+                Pass::Forward => meter.measure(label, PoolCall::new(&device, pooling, input)?),
+                _ => meter.measure(label, PoolBackwardCall::new(&device, pooling, input)?),
+            }
         },
     )?;
-    let mut report = Report::new("Pooling", rows);
+    let title = if pass == Pass::Forward { "Pooling" } else { "Gradients of pooling" };
+    let mut report = Report::new(title, rows);
     report.notes.push(super::CACHE_NOTE.into());
     Ok(report)
 }

@@ -345,7 +345,14 @@ pub fn other_shapes_are_refused(case: &Case) -> Result<(), Broken> {
 
 /// Whether the result is a single number, by any shape of `x`.
 fn is_loss(problem: &Problem) -> bool {
-    matches!(problem, Problem::CrossEntropy { .. } | Problem::BceWithLogits { .. } | Problem::Mse { .. })
+    matches!(
+        problem,
+        Problem::CrossEntropy { .. }
+            | Problem::BceWithLogits { .. }
+            | Problem::Mse { .. }
+            | Problem::L1 { .. }
+            | Problem::Dice { .. }
+    )
 }
 
 /// Whether gradients depend on the data themselves.
