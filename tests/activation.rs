@@ -38,6 +38,11 @@ proptest! {
         hold(laws::nothing_outside_the_output_is_written(&case))?;
     }
 
+    #[test]
+    fn gradients_keep_their_laws(case in cases(problems())) {
+        hold(laws::gradients_keep_their_laws(&case))?;
+    }
+
     /// Any bits at all, NaN and infinities among them: NaN comes out of NaN and only where PyTorch has it, and the
     /// place of an element in its vector does not matter.
     #[test]

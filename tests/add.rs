@@ -30,6 +30,11 @@ proptest! {
     }
 
     #[test]
+    fn gradients_keep_their_laws(case in cases(problems())) {
+        hold(laws::gradients_keep_their_laws(&case))?;
+    }
+
+    #[test]
     fn add_commutes(problem in problems(), seed in any::<u16>()) {
         let inputs = Inputs::generate(&Case { seed: seed.into(), ..Case::new(problem) }).unwrap();
         let [a, b] = &inputs.tensors[..] else { unreachable!() };

@@ -53,6 +53,11 @@ proptest! {
         hold(laws::nothing_outside_the_output_is_written(&case))?;
     }
 
+    #[test]
+    fn gradients_keep_their_laws(case in cases(problems())) {
+        hold(laws::gradients_keep_their_laws(&case))?;
+    }
+
     /// Training normalises: the result, without gamma and beta, has mean 0 and variance 1.
     #[test]
     fn a_trained_batch_is_normal(problem in training()) {

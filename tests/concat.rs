@@ -34,6 +34,11 @@ proptest! {
         hold(laws::nothing_outside_the_output_is_written(&case))?;
     }
 
+    #[test]
+    fn gradients_keep_their_laws(case in cases(problems())) {
+        hold(laws::gradients_keep_their_laws(&case))?;
+    }
+
     /// What was put together can be taken apart as ranges of channels.
     #[test]
     fn ranges_of_channels_are_the_parts(problem in problems()) {

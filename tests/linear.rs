@@ -36,6 +36,11 @@ proptest! {
     }
 
     #[test]
+    fn gradients_keep_their_laws(case in cases(problems())) {
+        hold(laws::gradients_keep_their_laws(&case))?;
+    }
+
+    #[test]
     fn scratch_garbage_does_not_matter(case in cases(problems())) {
         hold(laws::scratch_garbage_does_not_matter(&case))?;
     }

@@ -2,13 +2,9 @@
 
 use proptest::prelude::*;
 use tilewise_bench::case::{Case, Inputs, Numbers, Problem};
-use tilewise_bench::check::{self, laws, oracle};
-use tilewise_bench::compare::Target;
-use tilewise_bench::golden::gradients::gradients;
+use tilewise_bench::check::{self, CheckOptions, laws, oracle};
 use tilewise_bench::gpu;
-use tilewise_kernels::{
-    Backend, Cpu, CrossEntropy, DeviceTensor, Result, Shape4, Tensor, Training, Update, View, ViewMut,
-};
+use tilewise_kernels::{Backend, CrossEntropy, DeviceTensor, Shape4, Tensor, Training};
 
 use crate::strategies::{cases, config, extents, garbage, hold};
 
@@ -32,68 +28,11 @@ fn problems() -> impl Strategy<Value = Problem> {
     )
 }
 
-/// The gradient to `x` of a loss, written over or added to `gx`.
-fn backward<B: Training>(
-    device: &B,
-    problem: &Problem,
-    inputs: &Inputs,
-    gy: f32,
-    update: Update,
-    gx: &Tensor,
-) -> Result<Tensor> {
-    let tensors = inputs.tensors.iter().map(|t| device.upload(t)).collect::<Result<Vec<_>>>()?;
-    let mut on_device = device.upload(gx)?;
-    let view = |i: usize| tensors[i].view();
-    backward_into(device, problem, inputs, &view, gy, on_device.view_mut(), update)?;
-    device.download(&on_device)
-}
-
-fn backward_into<'a, B: Training>(
-    device: &B,
-    problem: &Problem,
-    inputs: &Inputs,
-    view: &dyn Fn(usize) -> View<'a, B>,
-    gy: f32,
-    gx: ViewMut<'_, B>,
-    update: Update,
-) -> Result<()>
-where
-    B: 'a,
-{
-    let data = |i: usize| inputs.tensors[i].data();
-    match *problem {
-        Problem::CrossEntropy { weighted, label_smoothing, ignore_index, .. } => {
-            let params =
-                CrossEntropy { class_weights: weighted.then(|| data(1)), label_smoothing, ignore_index };
-            device.cross_entropy_backward_into(view(0), &inputs.labels, params, gy, gx, update)
-        }
-        Problem::BceWithLogits { weighted, .. } => {
-            let pos_weight = weighted.then(|| data(2));
-            device.bce_with_logits_backward_into(view(0), view(1), pos_weight, gy, gx, update)
-        }
-        Problem::Mse { .. } => device.mse_backward_into(view(0), view(1), gy, gx, update),
-        Problem::L1 { .. } => device.l1_backward_into(view(0), view(1), gy, gx, update),
-        Problem::Dice { smooth, .. } => device.dice_backward_into(view(0), view(1), smooth, gy, gx, update),
-        ref other => panic!("{} is no loss", other.op()),
-    }
-}
-
-/// [`backward`] on every device.
-fn on_all(
-    problem: &Problem,
-    inputs: &Inputs,
-    gy: f32,
-    update: Update,
-    gx: &Tensor,
-) -> Vec<(&'static str, Tensor)> {
-    let cpus = laws::devices()
-        .map(|cpu| (cpu.isa().name(), backward(&cpu, problem, inputs, gy, update, gx).unwrap()));
-    let gpus = gpu::of_tests().map(|gpu| ("gpu", backward(gpu, problem, inputs, gy, update, gx).unwrap()));
-    cpus.chain(gpus).collect()
-}
-
-fn garbage_of(shape: Shape4) -> Tensor {
-    Tensor::from_fn(shape, |_| f32::NAN).unwrap()
+/// The gradient to `x`, on every device.
+fn on_all(problem: &Problem, inputs: &Inputs) -> Vec<(&'static str, Tensor)> {
+    let one = Tensor::from_vec(Shape4::new(1, 1, 1, 1), vec![1.0]).unwrap();
+    let devices = CheckOptions::of_tests().devices().into_iter();
+    devices.map(|d| (d.name(), d.gradients(problem, inputs, &one).unwrap().swap_remove(0))).collect()
 }
 
 proptest! {
@@ -102,18 +41,6 @@ proptest! {
     #[test]
     fn losses_match_reference(case in cases(problems())) {
         hold(check::verify(&case))?;
-    }
-
-    #[test]
-    fn gradients_match_reference(case in cases(problems()), gy in -8.0f32..8.0) {
-        let inputs = Inputs::generate(&case).unwrap();
-        let (_, answer) = gradients(&case.problem, &inputs, &[gy]).unwrap().swap_remove(0);
-        let target = Target::rounded(answer);
-        let garbage = garbage_of(target.shape);
-        for (device, gx) in on_all(&case.problem, &inputs, gy, Update::Write, &garbage) {
-            let comparison = target.compare(&gx);
-            prop_assert!(comparison.passed(), "{} on {}: {}", case, device, comparison);
-        }
     }
 
     /// The loss moves with each element as its gradient says.
@@ -128,8 +55,7 @@ proptest! {
             }
         }
         const STEP: f32 = 1.0 / 256.0;
-        let input = case.problem.inputs()[0].shape;
-        for (device, gx) in on_all(&case.problem, &inputs, 1.0, Update::Write, &garbage_of(input)) {
+        for (device, gx) in on_all(&case.problem, &inputs) {
             for at in (0..gx.data().len()).step_by(gx.data().len() / 8 + 1) {
                 let moved = |by: f32| {
                     let mut inputs = inputs.clone();
@@ -145,43 +71,6 @@ proptest! {
     }
 
     #[test]
-    fn to_accumulate_is_to_write_and_add(case in cases(problems()), gy in -8.0f32..8.0) {
-        let inputs = Inputs::generate(&case).unwrap();
-        let shape = case.problem.inputs()[0].shape;
-        let old = Tensor::from_fn(shape, |[n, c, h, w]| (n + c + h + w) as f32 / 7.0).unwrap();
-        let written = on_all(&case.problem, &inputs, gy, Update::Write, &garbage_of(shape));
-        let added = on_all(&case.problem, &inputs, gy, Update::Accumulate, &old);
-        for ((device, written), (_, added)) in written.iter().zip(&added) {
-            let sum: Vec<f32> = old.data().iter().zip(written.data()).map(|(a, b)| a + b).collect();
-            hold(same(&sum, added.data()).map_err(|what| format!("{case} on {device}: {what}")))?;
-        }
-    }
-
-    /// In memory of the caller, with gaps on both sides, and for any number of threads.
-    #[test]
-    fn threads_and_gaps_do_not_change_gradients(case in cases(problems())) {
-        let inputs = Inputs::generate(&case).unwrap();
-        let shape = case.problem.inputs()[0].shape;
-        for cpu in laws::devices() {
-            let whole = backward(&cpu, &case.problem, &inputs, 1.0, Update::Write, &garbage_of(shape)).unwrap();
-            // Channels 1.. of tensors with one channel more: in front of each image lies what is no part of it.
-            let framed = Shape4 { c: shape.c + 1, ..shape };
-            let frame = |t: &Tensor| {
-                Tensor::from_fn(framed, |[n, c, h, w]| if c == 0 { f32::NAN } else { t.at(n, c - 1, h, w) }).unwrap()
-            };
-            let wide: Vec<Tensor> =
-                inputs.tensors.iter().map(|t| if t.shape() == shape { frame(t) } else { t.clone() }).collect();
-            let mut gx = garbage_of(framed);
-            let cpu = cpu.threads(7);
-            let channels = 1..shape.c + 1;
-            let view = |i: usize| wide[i].view().channels(channels.clone()).unwrap();
-            let to = gx.view_mut().channels(channels.clone()).unwrap();
-            backward_into::<Cpu>(&cpu, &case.problem, &inputs, &view, 1.0, to, Update::Write).unwrap();
-            hold(same(frame(&whole).data(), gx.data()).map_err(|what| format!("{case} on {}: {what}", cpu.isa())))?;
-        }
-    }
-
-    #[test]
     fn threads_do_not_change_bits(case in cases(problems())) {
         hold(laws::threads_do_not_change_bits(&case))?;
     }
@@ -189,6 +78,11 @@ proptest! {
     #[test]
     fn nothing_outside_the_output_is_written(case in cases(problems())) {
         hold(laws::nothing_outside_the_output_is_written(&case))?;
+    }
+
+    #[test]
+    fn gradients_keep_their_laws(case in cases(problems())) {
+        hold(laws::gradients_keep_their_laws(&case))?;
     }
 
     #[test]
@@ -212,7 +106,7 @@ proptest! {
             input, weighted: true, label_smoothing: 0.1, ignore_index: Some(99),
         };
         let inputs = Inputs::generate(&Case { problem: problem.clone(), numbers: Numbers::Real, seed: seed.into() });
-        for (device, gx) in on_all(&problem, &inputs.unwrap(), 1.0, Update::Write, &garbage_of(input)) {
+        for (device, gx) in on_all(&problem, &inputs.unwrap()) {
             for n in 0..input.n {
                 for h in 0..input.h {
                     for w in 0..input.w {
@@ -273,7 +167,7 @@ fn refuses_garbage<B: Training>(
     number: f32,
     weights: &[f32],
     ignored: Option<usize>,
-) -> std::result::Result<(), TestCaseError> {
+) -> Result<(), TestCaseError> {
     let (a, b) = (x.shape(), y.shape());
     let both = a == b;
     let known = |label: &usize| *label < a.c || ignored == Some(*label);
@@ -301,12 +195,6 @@ fn refuses_garbage<B: Training>(
         prop_assert_eq!(device.cross_entropy_backward(x, labels, params, number).is_ok(), fits);
     }
     Ok(())
-}
-
-/// Two gradients, bit for bit, but that NaN is NaN: what an addition makes of its sign is the machine's affair.
-fn same(a: &[f32], b: &[f32]) -> std::result::Result<(), String> {
-    let quiet = |v: &[f32]| v.iter().map(|v| if v.is_nan() { f32::NAN } else { v + 0.0 }).collect::<Vec<_>>();
-    laws::same_bits(&quiet(a), &quiet(b))
 }
 
 #[test]
@@ -359,16 +247,6 @@ fn threads_do_not_change_bits_of_large_problems() {
     ] {
         let case: Case = text.parse().unwrap();
         laws::threads_do_not_change_bits(&case).unwrap();
-        let inputs = Inputs::generate(&case).unwrap();
-        let nothing = garbage_of(case.problem.inputs()[0].shape);
-        for cpu in laws::devices() {
-            let of = |threads| {
-                let cpu = cpu.threads(threads);
-                backward(&cpu, &case.problem, &inputs, 1.0, Update::Write, &nothing).unwrap()
-            };
-            let one = of(1);
-            laws::same_bits(one.data(), of(2).data()).unwrap();
-            laws::same_bits(one.data(), of(7).data()).unwrap();
-        }
+        laws::gradients_keep_their_laws(&case).unwrap();
     }
 }

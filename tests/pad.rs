@@ -56,6 +56,11 @@ proptest! {
     }
 
     #[test]
+    fn gradients_keep_their_laws(case in cases(problems())) {
+        hold(laws::gradients_keep_their_laws(&case))?;
+    }
+
+    #[test]
     fn crop_undoes_pad(problem in pads()) {
         let Problem::Pad { shape, value } = problem else { unreachable!() };
         let x = Inputs::generate(&Case::new(problem)).unwrap().tensors.remove(0);

@@ -70,6 +70,11 @@ proptest! {
         hold(laws::nothing_outside_the_output_is_written(&case))?;
     }
 
+    #[test]
+    fn gradients_keep_their_laws(case in cases(pools())) {
+        hold(laws::gradients_keep_their_laws(&case))?;
+    }
+
     /// The sum of a window is a depthwise convolution with ones; so is its mean, times the window's size, where all
     /// of the padding counts.
     #[test]

@@ -36,6 +36,11 @@ proptest! {
     }
 
     #[test]
+    fn gradients_keep_their_laws(case in cases(shapes().prop_map(Problem::Softmax))) {
+        hold(laws::gradients_keep_their_laws(&case))?;
+    }
+
+    #[test]
     fn softmax_sums_to_one(shape in shapes(), seed in any::<u16>()) {
         let s = shape.input();
         let axis = shape.axis().index();

@@ -37,6 +37,11 @@ proptest! {
     }
 
     #[test]
+    fn gradients_keep_their_laws(case in cases(shapes().prop_map(Problem::Upsample))) {
+        hold(laws::gradients_keep_their_laws(&case))?;
+    }
+
+    #[test]
     fn the_same_size_is_a_copy(input in extents(4, 40), mode in prop::sample::select(&MODES[..])) {
         let x = Tensor::from_fn(input, |[n, c, h, w]| (n + 3 * c + 7 * h + 11 * w) as f32).unwrap();
         for cpu in laws::devices() {

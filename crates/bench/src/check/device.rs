@@ -2,10 +2,10 @@
 
 use tilewise_kernels::{
     Backend, Conv2dAlgo, Conv2dShape, Cpu, DeviceTensor, Gpu, Isa, Result, Shape4, Tensor, TensorView,
-    TensorViewMut, Training, View, ViewMut,
+    TensorViewMut, Training, Update, View, ViewMut,
 };
 
-use super::{kernels, laws::Spread};
+use super::{gradients, kernels, laws::Spread};
 use crate::case::{Inputs, Problem};
 
 /// The devices to run on.
@@ -85,6 +85,36 @@ impl Device {
         }
     }
 
+    /// [`gradients::solve`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn gradients(&self, problem: &Problem, inputs: &Inputs, gy: &Tensor) -> Result<Vec<Tensor>> {
+        match self {
+            Device::Cpu(cpu) => gradients::solve(cpu, problem, inputs, gy),
+            Device::Gpu(gpu) => gradients::solve(gpu, problem, inputs, gy),
+        }
+    }
+
+    /// [`gradients::solve_into`], from and to memory with gaps.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn gradients_spread(
+        &self,
+        problem: &Problem,
+        data: &[Spread],
+        inputs: &Inputs,
+        gy: (&Tensor, &Spread),
+        to: &mut [Spread],
+        update: Update,
+    ) -> Result<()> {
+        match self {
+            Device::Cpu(cpu) => gradients_spread(cpu, problem, data, inputs, gy, to, update),
+            Device::Gpu(gpu) => gradients_spread(gpu, problem, data, inputs, gy, to, update),
+        }
+    }
+
     /// [`kernels::solve_into`], from and to memory with gaps; what was in `y` is overwritten.
     ///
     /// # Errors
@@ -118,6 +148,31 @@ fn solve_spread<B: Strided>(
     let mut written = device.upload(&y.memory)?;
     kernels::solve_into(device, problem, &views, inputs, algo, B::strided_mut(&mut written, y)?)?;
     y.memory = device.download(&written)?;
+    Ok(())
+}
+
+fn gradients_spread<B: Strided + Training>(
+    device: &B,
+    problem: &Problem,
+    data: &[Spread],
+    inputs: &Inputs,
+    (host_gy, gy): (&Tensor, &Spread),
+    to: &mut [Spread],
+    update: Update,
+) -> Result<()> {
+    let upload = |spread: &Spread| device.upload(&spread.memory);
+    let memory = data.iter().map(upload).collect::<Result<Vec<_>>>()?;
+    let views =
+        data.iter().zip(&memory).map(|(x, memory)| B::strided(memory, x)).collect::<Result<Vec<_>>>()?;
+    let gy_memory = upload(gy)?;
+    let mut written = to.iter().map(upload).collect::<Result<Vec<_>>>()?;
+    let views_mut = to.iter().zip(&mut written).map(|(g, memory)| B::strided_mut(memory, g));
+    let views_mut = views_mut.collect::<Result<Vec<_>>>()?;
+    let gy = (host_gy, B::strided(&gy_memory, gy)?);
+    gradients::solve_into(device, problem, &views, inputs, gy, views_mut, update)?;
+    for (g, written) in to.iter_mut().zip(&written) {
+        g.memory = device.download(written)?;
+    }
     Ok(())
 }
 

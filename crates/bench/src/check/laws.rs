@@ -6,10 +6,10 @@ use std::sync::OnceLock;
 use rayon::ThreadPool;
 use tilewise_kernels::{
     Conv2dAlgo, Conv2dPlan, ConvTranspose2dPlan, Cpu, Isa, LinearPlan, Result as Kernels, Scratch, Shape4,
-    Tensor,
+    Tensor, Update,
 };
 
-use super::{CheckOptions, Device, kernels, ways};
+use super::{CheckOptions, Device, gradients, kernels, ways};
 use crate::case::{Case, Inputs, Problem};
 
 /// Why a law does not hold: the way, the case, and what was seen.
@@ -122,6 +122,87 @@ pub fn nothing_outside_the_output_is_written(case: &Case) -> Result<(), Broken> 
     })
 }
 
+/// What gradients keep, bit for bit: 1, 2 and 7 threads give the same (on a GPU every run does); what is written is the same in
+/// memory with gaps, which are left alone, whatever was there before; and what is added is the same, added once.
+///
+/// # Errors
+/// The first element that differs, or the place that was overwritten.
+pub fn gradients_keep_their_laws(case: &Case) -> Result<(), Broken> {
+    let case = &gradients::of(case);
+    let words = |e: tilewise_kernels::Error| e.to_string();
+    let inputs = Inputs::generate(case).map_err(words)?;
+    let gy = gradients::upstream(case).map_err(words)?;
+    let names = gradients::operands(&case.problem);
+    for device in CheckOptions::of_tests().devices() {
+        let law = || -> Result<(), Broken> {
+            let solve = |device: &Device| device.gradients(&case.problem, &inputs, &gy).map_err(words);
+            let written = solve(&device)?;
+            let compare = |other: &[Tensor]| {
+                written.iter().zip(other).zip(&names).try_for_each(|((a, b), operand)| {
+                    same_bits(a.data(), b.data()).map_err(|what| format!("{}: {what}", operand.name))
+                })
+            };
+            match &device {
+                Device::Gpu(_) => compare(&solve(&device)?)?,
+                Device::Cpu(cpu) => {
+                    for (threads, pool) in pools() {
+                        let threads_of = |what| format!("{threads} threads: {what}");
+                        compare(&pool.install(|| solve(&device))?).map_err(threads_of)?;
+                        compare(&solve(&Device::Cpu(cpu.threads(*threads)))?).map_err(threads_of)?;
+                    }
+                }
+            }
+            spread_gradients_are_the_same(&device, case, &inputs, &gy, &written, Update::Write)?;
+            spread_gradients_are_the_same(&device, case, &inputs, &gy, &written, Update::Accumulate)
+        };
+        law().map_err(|what| format!("gradients of {case} on {}: {what}", device.name()))?;
+    }
+    Ok(())
+}
+
+/// A vector is one value per channel, and lies without gaps.
+fn is_vector(shape: Shape4) -> bool {
+    [shape.c, shape.h, shape.w] == [1, 1, 1]
+}
+
+/// The gradients in memory with gaps: written over NaN, or added to numbers that are not.
+fn spread_gradients_are_the_same(
+    device: &Device,
+    case: &Case,
+    inputs: &Inputs,
+    gy: &Tensor,
+    written: &[Tensor],
+    update: Update,
+) -> Result<(), Broken> {
+    let words = |e: tilewise_kernels::Error| e.to_string();
+    let data = inputs.tensors.iter().take(case.problem.data_inputs());
+    let data = data.map(|t| Spread::of(t, f32::NAN)).collect::<Kernels<Vec<_>>>().map_err(words)?;
+    let upstream = Spread::of(gy, f32::NAN).map_err(words)?;
+    let before = |i: usize| (i % 13) as f32 / 4.0 - 1.0;
+    let spread = |t: &Tensor| {
+        let mut spread = if is_vector(t.shape()) { Spread::dense(t)? } else { Spread::of(t, CANARY)? };
+        match update {
+            Update::Write => spread.clear(),
+            Update::Accumulate => spread.fill(before),
+        }
+        Ok(spread)
+    };
+    let mut to = written.iter().map(spread).collect::<Kernels<Vec<_>>>().map_err(words)?;
+    device.gradients_spread(&case.problem, &data, inputs, (gy, &upstream), &mut to, update).map_err(words)?;
+    for ((g, spread), operand) in written.iter().zip(&to).zip(gradients::operands(&case.problem)) {
+        let name = &operand.name;
+        if let Some(at) = spread.first_touched_gap() {
+            return Err(format!("{name}: element {at} was overwritten, which is outside {}", g.shape()));
+        }
+        let expected: Vec<f32> = match update {
+            Update::Write => g.data().to_vec(),
+            Update::Accumulate => g.data().iter().enumerate().map(|(i, g)| before(i) + g).collect(),
+        };
+        same_bits(&expected, &spread.images()).map_err(|what| format!("{update:?} {name}: {what}"))?;
+    }
+    Ok(())
+}
+
 /// What a plan of the CPU finds in its scratch does not matter: not even NaN.
 ///
 /// # Errors
@@ -197,21 +278,43 @@ pub struct Spread {
     /// The extents of the tensor.
     pub(super) shape: Shape4,
     gap: f32,
+    /// Elements between two images.
+    between: usize,
 }
 
 impl Spread {
     pub(super) const BEFORE: usize = 5;
-    const BETWEEN: usize = 7;
+    const BEHIND: usize = 7;
 
     fn of(t: &Tensor, gap: f32) -> Kernels<Self> {
+        Self::with_gaps(t, gap, Self::BEHIND)
+    }
+
+    /// Without gaps between the images.
+    fn dense(t: &Tensor) -> Kernels<Self> {
+        Self::with_gaps(t, CANARY, 0)
+    }
+
+    fn with_gaps(t: &Tensor, gap: f32, between: usize) -> Kernels<Self> {
         let shape = t.shape();
         let mut memory = vec![gap; Self::BEFORE];
         for n in 0..shape.n {
             memory.extend_from_slice(t.view().image(n));
-            memory.extend([gap; Self::BETWEEN]);
+            memory.extend(vec![gap; between]);
         }
+        memory.extend([gap; Self::BEHIND]);
         let line = Shape4::new(1, 1, 1, memory.len());
-        Ok(Spread { memory: Tensor::from_vec(line, memory)?, shape, gap })
+        Ok(Spread { memory: Tensor::from_vec(line, memory)?, shape, gap, between })
+    }
+
+    /// Sets each element of the images by its position among them.
+    fn fill(&mut self, f: impl Fn(usize) -> f32) {
+        let mut position = 0..;
+        for i in 0..self.memory.data().len() {
+            if !self.is_gap(i) {
+                self.memory.data_mut()[i] = position.next().map_or(0.0, &f);
+            }
+        }
     }
 
     fn image_len(&self) -> usize {
@@ -220,12 +323,13 @@ impl Spread {
 
     /// From the beginning of one image to that of the next.
     pub(super) fn stride(&self) -> usize {
-        self.image_len() + Self::BETWEEN
+        self.image_len() + self.between
     }
 
     /// Whether element `i` of the memory lies in a gap.
     fn is_gap(&self, i: usize) -> bool {
-        i < Self::BEFORE || (i - Self::BEFORE) % self.stride() >= self.image_len()
+        let behind = Self::BEFORE + self.shape.n * self.stride();
+        i < Self::BEFORE || i >= behind || (i - Self::BEFORE) % self.stride() >= self.image_len()
     }
 
     /// Forgets the images: NaN, so that an element that is never written shows.

@@ -5,14 +5,15 @@
 //! [`crate::suites::check`].
 
 mod device;
+pub mod gradients;
 pub mod kernels;
 pub mod laws;
 pub mod oracle;
 mod report;
 
 pub use device::{Device, Devices};
-pub(crate) use report::REFERENCE;
-pub use report::{CheckReport, Failure, NotYet, Row};
+pub use report::{CheckReport, Failure, Row};
+pub(crate) use report::{GRADIENTS, REFERENCE};
 
 use tilewise_kernels::{Conv2dAlgo, Isa};
 
@@ -45,7 +46,7 @@ impl CheckOptions {
     }
 
     /// The devices to run on, the CPU once for each instruction set.
-    pub(crate) fn devices(&self) -> Vec<Device> {
+    pub fn devices(&self) -> Vec<Device> {
         let isas = if self.isas.is_empty() { Isa::available().collect() } else { self.isas.clone() };
         self.devices.list(&isas)
     }
@@ -99,9 +100,32 @@ pub fn run(options: &CheckOptions, progress: &dyn Fn(usize, usize, &str)) -> Che
                 format!("tilewise check {}{algo} --case \"{text}\"", device.flags())
             });
         }
+        if options.algos.is_empty() && !case.problem.op().is_step() {
+            check_gradients(case, &text, options, &mut report);
+        }
     }
     progress(cases.len(), cases.len(), "");
     report
+}
+
+/// The gradients of a case on every device.
+fn check_gradients(case: &Case, text: &str, options: &CheckOptions, report: &mut CheckReport) {
+    let case = gradients::of(case);
+    let prepared = Inputs::generate(&case).and_then(|inputs| {
+        let gy = gradients::upstream(&case)?;
+        let targets = gradients::targets(&case.problem, &inputs, gy.data(), case.numbers);
+        Ok((inputs, gy, targets))
+    });
+    for device in options.devices() {
+        let outcome = prepared.as_ref().map_err(Clone::clone).and_then(|(inputs, gy, targets)| {
+            let got = device.gradients(&case.problem, inputs, gy)?;
+            Ok(targets.iter().zip(&got).map(|(target, got)| target.compare(got)).collect())
+        });
+        let row = report.row(case.problem.op().name(), device.name(), GRADIENTS);
+        row.add(outcome.map_err(|e| e.to_string()), text, || {
+            format!("tilewise check {} --case \"{text}\"", device.flags())
+        });
+    }
 }
 
 /// Every device with every algorithm.

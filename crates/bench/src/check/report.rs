@@ -8,13 +8,14 @@ use crate::compare::Comparison;
 /// What stands for the device in rows that judge the oracle itself.
 pub(crate) const REFERENCE: &str = "reference";
 
+/// What stands for the algorithm in rows of gradients.
+pub(crate) const GRADIENTS: &str = "gradients";
+
 /// The result of [`crate::check::run`] or [`crate::golden::run`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct CheckReport {
     /// One per operator, device and algorithm.
     pub rows: Vec<Row>,
-    /// What was asked for but cannot be checked yet. Never counted as passed.
-    pub not_yet: Vec<NotYet>,
     /// The adapter and driver that `gpu` stands for, if a GPU was checked.
     pub gpu: Option<String>,
 }
@@ -26,7 +27,7 @@ pub struct Row {
     pub operator: String,
     /// The instruction set of the CPU, or `gpu`; `reference` where the oracle itself is judged.
     pub isa: String,
-    /// The algorithm; `-` for operators that have one only.
+    /// The algorithm; `-` for operators that have one only, `gradients` for all gradients of a case.
     pub algo: String,
     /// How many cases ran.
     pub cases: usize,
@@ -50,17 +51,6 @@ pub struct Failure {
     pub message: String,
     /// The command that shows it again.
     pub repro: String,
-}
-
-/// Something that cannot be checked yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct NotYet {
-    /// The operator.
-    pub operator: String,
-    /// What is missing, for example `gradients`.
-    pub what: String,
-    /// In how many cases it was asked for.
-    pub cases: usize,
 }
 
 impl CheckReport {
@@ -101,16 +91,6 @@ impl CheckReport {
             self.rows.len() - 1
         });
         &mut self.rows[i]
-    }
-
-    /// Counts what cannot be checked yet.
-    pub(crate) fn add_not_yet(&mut self, operator: &str, what: &str) {
-        match self.not_yet.iter_mut().find(|n| n.operator == operator && n.what == what) {
-            Some(known) => known.cases += 1,
-            None => {
-                self.not_yet.push(NotYet { operator: operator.to_owned(), what: what.to_owned(), cases: 1 })
-            }
-        }
     }
 }
 

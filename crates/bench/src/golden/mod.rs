@@ -6,12 +6,11 @@
 //! Tensors are f32, labels i64. `tools/make_golden.py` makes such files.
 //!
 //! A case becomes a [`Problem`], and from there everything is as in [`crate::check`]: solved on every device by
-//! every algorithm, within the same tolerances. The oracle's own answer is held against the file, too, and so are its
-//! [`gradients`], in rows of the device `reference`. The files come from strangers, so nothing in them is believed: a file that cannot be
+//! every algorithm, within the same tolerances, and so are its gradients. The oracle's own answers are held against the file,
+//! too, in rows of the device `reference`. The files come from strangers, so nothing in them is believed: a file that cannot be
 //! read is an error, a case that cannot be understood a failure of its operator, and nothing is skipped in silence.
 
 mod file;
-pub mod gradients;
 mod problem;
 
 use std::path::{Path, PathBuf};
@@ -19,7 +18,7 @@ use std::path::{Path, PathBuf};
 use tilewise_kernels::{Conv2dAlgo, Tensor, UpsampleMode};
 
 use crate::case::{Inputs, Numbers, Op, Problem};
-use crate::check::{self, CheckOptions, CheckReport, Device, REFERENCE, oracle};
+use crate::check::{self, CheckOptions, CheckReport, Device, REFERENCE, gradients, oracle};
 use crate::compare::{Comparison, Target};
 use file::{CaseEntry, GoldenFile};
 
@@ -106,14 +105,7 @@ fn check_case(
             return;
         }
     };
-    if !entry.grads.is_empty() {
-        report.add_not_yet(&entry.op, "gradients");
-    }
-    for (name, outcome) in compare_gradients(file, entry, &golden) {
-        let case = format!("{}/{name}", entry.name);
-        let outcome = outcome.map(|comparison| vec![comparison]);
-        report.row(&entry.op, REFERENCE, "f64 gradients").add(outcome, &case, || repro(None, "-"));
-    }
+    check_gradients(file, entry, &golden, options, report, &repro);
     let own = oracle::targets(&golden.problem, &golden.inputs, Numbers::Real);
     report
         .row(&entry.op, REFERENCE, "f64")
@@ -138,29 +130,63 @@ fn compare_oracle(own: &[Target], golden: &[Tensor]) -> Result<Vec<Comparison>, 
     own.iter().zip(golden).map(|(own, golden)| compare_in_f64(own, golden, ANOTHER_ORDER)).collect()
 }
 
-/// The oracle in f64 against each gradient in the file, by its name.
-fn compare_gradients<'a>(
+/// Each gradient in the file against the oracle in f64 and, on every device, against the kernels.
+fn check_gradients(
     file: &GoldenFile,
-    entry: &'a CaseEntry,
+    entry: &CaseEntry,
     GoldenCase { problem, inputs, .. }: &GoldenCase,
-) -> Vec<(&'a str, Result<Comparison, String>)> {
+    options: &CheckOptions,
+    report: &mut CheckReport,
+    repro: &dyn Fn(Option<&Device>, &str) -> String,
+) {
+    if entry.grads.is_empty() {
+        return;
+    }
     let y = problem.outputs()[0].shape;
-    let own = file.tensor(&entry.name, "gy", y).and_then(|gy| {
-        gradients::gradients(problem, inputs, gy.data()).ok_or("an activation is fused to the end".to_owned())
-    });
+    let gy = file.tensor(&entry.name, "gy", y);
+    let own = gy.as_ref().map_err(Clone::clone).map(|gy| gradients::reference(problem, inputs, gy.data()));
+    let mut add = |device: Option<&Device>, name: &str, outcome: Result<Comparison, String>| {
+        let case = format!("{}/{name}", entry.name);
+        let row = report.row(&entry.op, device.map_or(REFERENCE, Device::name), check::GRADIENTS);
+        row.add(outcome.map(|comparison| vec![comparison]), &case, || repro(device, "-"));
+    };
     // PyTorch's CPU kernel of this one gradient adds the pixels that copied an input in f32, whatever the type of the
     // tensors: its sums went through the roundings that are counted for ours.
     let in_f32 = matches!(problem, Problem::Upsample(shape) if shape.mode() == UpsampleMode::Nearest);
     let share = if in_f32 { 1.0 } else { ANOTHER_ORDER };
-    let compare = |name: &str| {
-        let (_, own) =
-            own.as_ref().map_err(Clone::clone)?.iter().find(|(own, _)| own == name).ok_or_else(|| {
-                format!("{}: {name} is the gradient of no operand of this operator", entry.op)
-            })?;
-        let golden = file.tensor(&entry.name, name, own.shape)?;
-        compare_in_f64(&Target::rounded(own.clone()), &golden, share)
+    let read = |name: &str| {
+        let own = own.as_ref().map_err(Clone::clone)?.iter().find(|(own, _)| own == name);
+        let (_, own) = own
+            .ok_or_else(|| format!("{}: {name} is the gradient of no operand of this operator", entry.op))?;
+        Ok((Target::rounded(own.clone()), file.tensor(&entry.name, name, own.shape)?))
     };
-    entry.grads.iter().map(|name| (name.as_str(), compare(name))).collect()
+    let golden: Vec<(&String, Result<(Target, Tensor), String>)> =
+        entry.grads.iter().map(|name| (name, read(name))).collect();
+    for (name, read) in &golden {
+        let compare = |(own, golden): &(Target, Tensor)| compare_in_f64(own, golden, share);
+        add(None, name, read.as_ref().map_err(Clone::clone).and_then(compare));
+    }
+    if !options.algos.is_empty() {
+        return;
+    }
+    let operands = gradients::operands(problem);
+    for device in options.devices() {
+        let solved = gy
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|gy| device.gradients(problem, inputs, gy).map_err(|e| e.to_string()));
+        for (name, read) in &golden {
+            let compare = || {
+                let (own, golden) = read.as_ref().map_err(Clone::clone)?;
+                let at = operands.iter().position(|operand| operand.name == **name);
+                let at = at.ok_or_else(|| format!("{name}: no kernel computes this gradient"))?;
+                let target = own.clone().with_values(golden.data(), FILE_ROUNDINGS);
+                let target = target.ok_or("the oracle's answer has another length")?;
+                Ok(target.compare(&solved.as_ref().map_err(Clone::clone)?[at]))
+            };
+            add(Some(&device), name, compare());
+        }
+    }
 }
 
 /// The oracle in f64 against one tensor: nothing but the roundings of the file itself may lie between them, and this

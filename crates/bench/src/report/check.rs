@@ -5,7 +5,7 @@ use std::fmt;
 use super::table;
 use crate::check::{CheckReport, Row};
 
-/// One line for each operator, device and algorithm, then what failed and what is not there yet.
+/// One line for each operator, device and algorithm, then what failed.
 impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let header = [
@@ -95,9 +95,6 @@ fn write_rest(f: &mut fmt::Formatter<'_>, report: &CheckReport) -> fmt::Result {
     if let Some(gpu) = &report.gpu {
         writeln!(f, "gpu: {gpu}")?;
     }
-    for not_yet in &report.not_yet {
-        writeln!(f, "not yet: {}: {} ({} cases)", not_yet.operator, not_yet.what, not_yet.cases)?;
-    }
     let failures = report.rows.iter().flat_map(|row| row.failures.iter().map(move |failure| (row, failure)));
     for (row, failure) in failures.take(SHOWN) {
         let (isa, algo) = (&row.isa, &row.algo);
@@ -123,7 +120,7 @@ fn write_rest(f: &mut fmt::Formatter<'_>, report: &CheckReport) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{Failure, NotYet};
+    use crate::check::Failure;
 
     fn row(isa: &str, failures: Vec<Failure>) -> Row {
         Row {
@@ -141,11 +138,7 @@ mod tests {
     #[test]
     fn a_failure_is_shown_with_its_command() {
         let failure = Failure { case: "n1".into(), message: "3 of 9".into(), repro: "tilewise check".into() };
-        let report = CheckReport {
-            rows: vec![row("avx2", vec![]), row("avx512", vec![failure])],
-            not_yet: vec![],
-            gpu: None,
-        };
+        let report = CheckReport { rows: vec![row("avx2", vec![]), row("avx512", vec![failure])], gpu: None };
         for text in [report.to_string(), Matrix(&report).to_string()] {
             assert!(text.contains("FAILED conv2d avx512 direct: n1: 3 of 9\n  tilewise check\n"), "{text}");
             assert!(text.contains("1 FAILED") && text.ends_with("1 of 14 runs FAILED.\n"), "{text}");
@@ -153,11 +146,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_yet_there_is_listed_and_nothing_is_no_success() {
-        let not_yet = NotYet { operator: "conv2d".into(), what: "gradients gx".into(), cases: 8 };
-        let report = CheckReport { rows: vec![], not_yet: vec![not_yet], gpu: Some("Some card".into()) };
+    fn nothing_is_no_success() {
+        let report = CheckReport { rows: vec![], gpu: Some("Some card".into()) };
         let text = report.to_string();
-        assert!(text.contains("not yet: conv2d: gradients gx (8 cases)"), "{text}");
         assert!(text.contains("gpu: Some card"), "{text}");
         assert!(text.contains("Nothing was checked") && !report.passed());
     }

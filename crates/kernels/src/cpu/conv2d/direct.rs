@@ -14,6 +14,15 @@
 //! ```
 //!
 //! Rows inside blocks, so that each plane of the output is written as one long stream.
+//!
+//! Of many input channels, what one tile reads would not stay in L1 until the tile below reads most of it again. So a band is
+//! computed for a few channels at a time, its sums kept in between:
+//!
+//! ```text
+//! for each slice of the channels
+//!     copy the slice
+//!     for each block, row, tile               as above; the sums start where the slice before left them
+//! ```
 
 use std::ops::Range;
 
@@ -32,6 +41,9 @@ use crate::tensor::{TensorView, TensorViewMut, checked_product};
 /// output channels reads them.
 const BAND_LEN: usize = 32 * 1024;
 
+/// Products of a slice: with the copy of a band, a tile of 64 pixels reads 16 KiB at most, a half of L1.
+const SLICE: usize = 64;
+
 /// Products that make an item of work worth handing to a thread (about 2 us).
 const ITEM_PRODUCTS: usize = 64 * 1024;
 
@@ -45,8 +57,13 @@ pub(crate) struct Direct {
     largest_block: usize,
     /// The copy to make of each band; none where the input is read in place.
     patches: Option<Patches>,
-    /// Where each product's input lies relative to its output, in the copy or in the group's part of an image.
+    /// Where each product's input lies relative to its output, in the copy or in the group's part of an image; those of a slice.
     offsets: Vec<usize>,
+    /// Products of a sum.
+    depth: usize,
+    channels: usize,
+    /// Channels of a slice; all if there is but one.
+    slice: usize,
     /// From what one output row reads to what the next one reads.
     row_stride: usize,
     /// Output rows of a band; the last band may have fewer.
@@ -73,6 +90,9 @@ impl Direct {
             largest_block: largest_block(isa),
             patches: None,
             offsets: Vec::new(),
+            depth,
+            channels,
+            slice: channels,
             row_stride: 0,
             band: 0,
             group_input: channels * input[0] * input[1],
@@ -85,6 +105,7 @@ impl Direct {
             |axis: usize, at: isize| usize::try_from(at).is_ok_and(|at| at + output[axis] <= input[axis]);
         // A last vector that is partial would be read beyond the image.
         if step == [1, 1]
+            && depth <= 2 * SLICE
             && output[1] >= isa.lanes()
             && taps.iter().all(|tap| inside(0, tap.at[0]) && inside(1, tap.at[1]))
         {
@@ -94,7 +115,12 @@ impl Direct {
             plan.row_stride = width;
             plan.band = (BAND_LEN / (channels * width)).clamp(1, output[0]);
         } else {
-            let patches = Patches::in_bands(op, correlation, BAND_LEN, 1)?;
+            if depth > 2 * SLICE {
+                let slices = depth.div_ceil(SLICE).min(channels);
+                plan.slice = channels.div_ceil(slices);
+            }
+            let of_slice = Correlation { channels: plan.slice, ..correlation.clone() };
+            let patches = Patches::in_bands(op, &of_slice, BAND_LEN, 1)?;
             plan.offsets = patches.offsets().to_vec();
             plan.row_stride = patches.row_stride();
             plan.band = patches.band();
@@ -105,7 +131,7 @@ impl Direct {
 
     /// As [`crate::cpu::conv2d::engine::Engine::set_weights`], for these taps.
     pub fn set_weights(&mut self, taps: &[usize], weight: impl Fn(usize, usize, usize, usize) -> f32) {
-        let depth = self.offsets.len();
+        let depth = self.depth;
         let mut weights = std::mem::take(&mut self.weights);
         for group in 0..self.groups {
             for (first, count) in self.blocks() {
@@ -148,7 +174,26 @@ impl Direct {
 
     /// f32 of scratch for each strand.
     pub fn strand_len(&self) -> usize {
+        let sums = if self.is_sliced() { self.group_outputs.saturating_mul(self.strip_len()) } else { 0 };
+        self.copy_len().saturating_add(sums)
+    }
+
+    fn copy_len(&self) -> usize {
         self.patches.as_ref().map_or(0, |patches| whole_lines(patches.len()))
+    }
+
+    fn is_sliced(&self) -> bool {
+        self.slice < self.channels
+    }
+
+    /// f32 from one row to the next of the sums between two slices, whole vectors.
+    fn strip_pitch(&self) -> usize {
+        whole_lines(self.output[1])
+    }
+
+    /// f32 of the sums of an output channel.
+    fn strip_len(&self) -> usize {
+        self.band * self.strip_pitch()
     }
 
     /// Computes the convolution, on as many threads as there are strands.
@@ -166,9 +211,8 @@ impl Direct {
     ) {
         let [height, width] = self.output;
         let bands = height.div_ceil(self.band);
-        let products = [width, self.group_outputs, self.offsets.len()]
-            .into_iter()
-            .fold(self.band, usize::saturating_mul);
+        let products =
+            [width, self.group_outputs, self.depth].into_iter().fold(self.band, usize::saturating_mul);
         let together = (ITEM_PRODUCTS / products.max(1)).clamp(1, self.groups);
         let parts = self.groups.div_ceil(together);
         let len = self.strand_len();
@@ -234,41 +278,68 @@ impl SimdOp for Band<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Band { plan, image, groups, first, rows, copy, out, update } = self;
+        let (copy, sums) = copy.split_at_mut(plan.copy_len());
         let at = &plan.placement;
-        let depth = plan.offsets.len();
+        let taps = plan.depth / plan.channels;
         for group in groups {
             let input = &image[group * plan.group_input..(group + 1) * plan.group_input];
-            let x = match &plan.patches {
-                Some(patches) => {
-                    patches.copy(simd, input, first, rows, copy);
-                    copy.as_ptr()
-                }
-                None => input[first * plan.row_stride..].as_ptr(),
-            };
-            for (block, size) in plan.blocks() {
-                let filter = group * plan.group_outputs + block;
-                // SAFETY: the copy holds what every offset reads from every pixel of the band, and slack for whole
-                // vectors; in place, every row is at least a vector wide, and none is read beyond its end. The weights of a block follow those of all channels before it; the rows lie in the planes
-                // filter..filter + size of the output, which the plan checked.
-                unsafe {
-                    let lines = Lines {
-                        x,
-                        x_stride: plan.row_stride,
-                        offsets: &plan.offsets,
-                        weights: plan.weights.as_slice()[filter * depth..].as_ptr(),
-                        bias: plan.bias[filter..filter + size].as_ptr(),
-                        activation: plan.activation,
-                        out: out.add(filter * at.plane + at.origin + first * at.row),
-                        at: *at,
-                        update,
-                        rows,
-                        width: plan.output[1],
-                    };
-                    lines.compute(simd, size);
+            for channel in (0..plan.channels).step_by(plan.slice) {
+                let channels = plan.slice.min(plan.channels - channel);
+                let x = match &plan.patches {
+                    Some(patches) => {
+                        let input = &input[channel * (plan.group_input / plan.channels)..];
+                        patches.copy_channels(simd, channels, input, first, rows, copy);
+                        copy.as_ptr()
+                    }
+                    None => input[first * plan.row_stride..].as_ptr(),
+                };
+                for (block, size) in plan.blocks() {
+                    let filter = group * plan.group_outputs + block;
+                    let strip = plan.is_sliced().then(|| Strip {
+                        sums: sums[block * plan.strip_len()..(block + size) * plan.strip_len()].as_mut_ptr(),
+                        pitch: plan.strip_pitch(),
+                        plane: plan.strip_len(),
+                        first: channel == 0,
+                        last: channel + channels == plan.channels,
+                    });
+                    // SAFETY: the copy holds what every offset reads from every pixel of the band, and slack for whole
+                    // vectors; in place, every row is at least a vector wide, and none is read beyond its end. The weights
+                    // of a block follow those of all channels before it, its sums have strips of their own; the rows lie in
+                    // the planes filter..filter + size of the output, which the plan checked.
+                    unsafe {
+                        let lines = Lines {
+                            x,
+                            x_stride: plan.row_stride,
+                            offsets: &plan.offsets[..channels * taps],
+                            weights: plan.weights.as_slice()[filter * plan.depth + channel * taps * size..]
+                                .as_ptr(),
+                            bias: plan.bias[filter..filter + size].as_ptr(),
+                            strip,
+                            activation: plan.activation,
+                            out: out.add(filter * at.plane + at.origin + first * at.row),
+                            at: *at,
+                            update,
+                            rows,
+                            width: plan.output[1],
+                        };
+                        lines.compute(simd, size);
+                    }
                 }
             }
         }
     }
+}
+
+/// Where the sums of a block are kept between two slices of the channels.
+#[derive(Clone, Copy)]
+struct Strip {
+    sums: *mut f32,
+    /// From one row to the next, and from one output channel to the next.
+    pitch: usize,
+    plane: usize,
+    /// Whether this is the first slice, or the last.
+    first: bool,
+    last: bool,
 }
 
 /// Output rows of a block of output channels.
@@ -279,6 +350,7 @@ struct Lines<'a> {
     offsets: &'a [usize],
     weights: *const f32,
     bias: *const f32,
+    strip: Option<Strip>,
     activation: Activation,
     out: *mut f32,
     at: Placement,
@@ -321,8 +393,18 @@ impl Lines<'_> {
         let mut c = [[simd.splat(0.0); V]; R];
         // SAFETY: the caller's promise.
         unsafe {
+            let kept = |strip: Strip, i: usize, v: usize| {
+                strip.sums.add(i * strip.plane + row * strip.pitch + at + v * S::LANES)
+            };
             for (i, sums) in c.iter_mut().enumerate() {
-                *sums = [simd.splat(*self.bias.add(i)); V];
+                match self.strip {
+                    Some(strip) if !strip.first => {
+                        for (v, sum) in sums.iter_mut().enumerate() {
+                            *sum = simd.load(kept(strip, i, v));
+                        }
+                    }
+                    _ => *sums = [simd.splat(*self.bias.add(i)); V],
+                }
             }
             // Wrapping, as nothing is read, and nothing need be there, where no tap meets the input.
             let row_x = self.x.wrapping_add(row * self.x_stride + at);
@@ -340,6 +422,14 @@ impl Lines<'_> {
                     }
                 }
                 w = w.add(R);
+            }
+            if let Some(strip) = self.strip.filter(|strip| !strip.last) {
+                for (i, sums) in c.into_iter().enumerate() {
+                    for (v, sum) in sums.into_iter().enumerate() {
+                        simd.store(kept(strip, i, v), sum);
+                    }
+                }
+                return;
             }
             // A choice per tile, not per vector: with the two usual ones no sum leaves its register.
             let out = self.out.add(row * self.at.row + at * self.at.column);
@@ -434,19 +524,25 @@ impl<const R: usize, const V: usize> SimdOp for Tiles<'_, R, V> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let lines = self.0;
+        // Sums that are kept must not be added to twice.
+        let back = lines.strip.is_none();
         for row in 0..lines.rows {
             let mut done = 0;
             // SAFETY: what `Lines::compute`'s caller promised; every tile lies within the row.
             unsafe {
                 // More than a vector is left: a whole tile, which takes no longer than a vector of few sums. The last one,
                 // of either kind, reaches back over pixels already done rather than be partial.
-                while lines.width >= V * S::LANES && lines.width - done > S::LANES {
-                    let at = done.min(lines.width - V * S::LANES);
+                while lines.width >= V * S::LANES
+                    && lines.width - done > S::LANES
+                    && (back || lines.width - done >= V * S::LANES)
+                {
+                    let at = if back { done.min(lines.width - V * S::LANES) } else { done };
                     lines.tile::<S, R, V>(simd, row, at, done - at..V * S::LANES);
                     done = at + V * S::LANES;
                 }
                 while done < lines.width {
-                    let at = if lines.width >= S::LANES { done.min(lines.width - S::LANES) } else { done };
+                    let at =
+                        if back && lines.width >= S::LANES { done.min(lines.width - S::LANES) } else { done };
                     lines.tile::<S, R, 1>(simd, row, at, done - at..lines.width - at);
                     done = at + S::LANES;
                 }

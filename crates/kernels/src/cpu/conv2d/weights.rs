@@ -1,19 +1,19 @@
 //! The gradient of a correlation to its weights: a matrix product over pixels.
 //!
 //! `gw[o][c][tap] = sum over images and outputs of gy[o][output] * x[c][what the tap reads for that output]`. The rows of the
-//! product are channels, its columns output channels, and `k` runs over the pixels of all images:
+//! product are the taps of all channels, its columns output channels, and `k` runs over the pixels of all images:
 //!
 //! ```text
 //! for each chunk of the pixels                  images, or a band of rows of one image: what L3 holds
-//!     lay out x as [block of channels][position in the padded copy][channel]
+//!     make a padded copy of x                   unless each pixel is read where it lies
 //!     lay out gy as [panel of outputs][pixel][output]
-//!     for each panel, for each few blocks       (an item for a thread)
+//!     for each panel, for each few tiles        (an item for a thread)
 //!         for each slice of the pixels          so that the panel's slice stays in L1
-//!             for each block, for each tap      the rows of all taps are those of one layout, further on
-//!                 accumulate                    the microkernel: rows are channels, lanes are outputs
+//!             for each tile                     some taps of some channels
+//!                 accumulate                    the microkernel: each row is a place in the copy, lanes are outputs
 //! ```
 //!
-//! With few channels a tile would have few rows: then `x` is unfolded, and the rows are channels x taps.
+//! Nothing is unfolded: what two taps read lies a constant distance apart, so that a row of the product is an address.
 //!
 //! Each tile is summed over a slice in registers, slices are added up in order, and no tile is shared: the order of every sum
 //! is fixed, and its error grows with the length of a slice and the number of slices, not with the number of pixels.
@@ -23,7 +23,7 @@ use std::ops::Range;
 use crate::cpu::Cpu;
 use crate::cpu::conv2d::patches::Patches;
 use crate::cpu::gemm::EvenParts;
-use crate::cpu::gemm::kernel::{Part, accumulate};
+use crate::cpu::gemm::kernel::{Part, accumulate_rows, most_rows};
 use crate::cpu::plan::Description;
 use crate::cpu::scratch::whole_lines;
 use crate::cpu::threads::{self, SharedOut, for_each_item};
@@ -36,14 +36,14 @@ use crate::tensor::{TensorView, TensorViewMut, checked_product};
 /// The layouts of a chunk in f32 (8 MiB): a part of L3, and enough pixels to make the sums of a chunk pay for storing them.
 const CHUNK_LEN: usize = 2 * 1024 * 1024;
 
-/// Pixels of a slice: with AVX2 a panel's slice takes 16 KiB of L1, and the rows of a block 8 KiB.
+/// Pixels of a slice: with AVX2 a panel's slice takes 16 KiB of L1, and the rows of a tile 6 KiB.
 const SLICE: usize = 256;
 
 /// Tiles that share a panel's slice while it is in L1.
 const TILES_OF_SLICE: usize = 8;
 
-/// Positions of the layout that an item lays out at least, if there are so many: some microseconds.
-const ITEM_POSITIONS: usize = 256;
+/// Elements that an item lays out at least, if there are so many: some microseconds.
+const ITEM_LEN: usize = 4 * 1024;
 
 /// What is to be computed.
 #[derive(Clone, Copy)]
@@ -68,16 +68,18 @@ pub(crate) struct WeightsGradient {
     /// Output channels of a group, and their panels.
     outputs: usize,
     panels: usize,
-    /// Rows of the product in a group, in blocks of up to a tile.
+    channels: usize,
+    /// Rows of the product in a group, in even tiles.
+    tiles: usize,
     rows: EvenParts,
-    blocks: usize,
-    /// Blocks of an item.
-    span: usize,
     reads: Reads,
-    /// Where each tap of a row reads, in elements of a plane of the layout.
+    /// Positions in the kernel, and that of each tap that ever meets the input.
+    kernel: usize,
     taps: Vec<usize>,
-    /// For each weight of a row, the tap that it belongs to, if that ever meets the input.
-    weights: Vec<Option<usize>>,
+    /// Where each row reads for the first output, within a group of one image.
+    places: Vec<usize>,
+    /// Where each pixel of a chunk is read, relative to the first.
+    offsets: Vec<usize>,
     /// Extents of a plane of x, and of gy.
     input: [usize; 2],
     output: [usize; 2],
@@ -85,22 +87,18 @@ pub(crate) struct WeightsGradient {
     band: usize,
     /// Images of a chunk.
     together: usize,
-    /// Positions of a plane of the layout.
-    plane: usize,
-    /// Where the layout has what the first tap reads for each pixel of a chunk.
-    offsets: Vec<usize>,
+    /// f32 of the copy of a group of one image.
+    copy_len: usize,
     scratch_len: usize,
 }
 
-/// How x is laid out.
+/// Where x is read.
 #[derive(Debug, Clone)]
 enum Reads {
-    /// As it lies: the only tap reads each pixel for the output of the same place.
+    /// Where it lies: the only tap reads each pixel for the output of the same place.
     Planes,
-    /// From a padded copy of a block's channels.
+    /// In a padded copy.
     Copy(Patches),
-    /// From a padded copy of all channels, a row for each tap of each.
-    Unfolded(Patches),
 }
 
 /// A part of the pixels: some images, or some rows of one.
@@ -116,62 +114,46 @@ impl WeightsGradient {
     pub fn new(cpu: &Cpu, spec: Spec<'_>) -> Result<Self> {
         let Spec { op, images, groups, outputs, correlation, kernel } = spec;
         let isa = cpu.isa();
-        let ((tile_rows, vectors), lanes) = (isa.tile(), isa.lanes());
         let Correlation { channels, input, output, step, ref taps } = *correlation;
+        let width = isa.tile().1 * isa.lanes();
+        let panels = outputs.div_ceil(width);
         let as_it_lies = matches!(taps[..], [tap] if tap.at == [0, 0]) && step == [1, 1] && input == output;
-        let unfolded = !as_it_lies && channels < 4 && taps.len() == kernel;
-        let rows = if unfolded { channels * kernel } else { channels };
-        let blocks = rows.div_ceil(tile_rows);
-        let panels = outputs.div_ceil(vectors * lanes);
-        let of_block = Correlation { channels: channels.min(tile_rows), ..correlation.clone() };
         let reads = |band: usize| -> Result<Reads> {
-            Ok(match (as_it_lies, unfolded) {
-                (true, _) => Reads::Planes,
-                (_, true) => Reads::Unfolded(Patches::new(op, correlation, band)?),
-                _ => Reads::Copy(Patches::new(op, &of_block, band)?),
-            })
+            Ok(if as_it_lies { Reads::Planes } else { Reads::Copy(Patches::new(op, correlation, band)?) })
         };
-        let plane = |reads: &Reads, band: usize| match reads {
-            Reads::Copy(patches) => patches.plane_stride(),
-            Reads::Planes | Reads::Unfolded(_) => band * output[1],
+        // f32 of both layouts for a band of one image.
+        let layout_len = |reads: &Reads, band: usize| -> Result<usize> {
+            let x = match reads {
+                Reads::Planes => checked_product(op, "input", &[groups, channels, band, output[1]])?,
+                Reads::Copy(patches) => checked_product(op, "padded copy", &[groups, patches.len()])?,
+            };
+            let gy = checked_product(op, "panels", &[groups, panels, band, output[1], width])?;
+            Ok(x.saturating_add(gy))
         };
-        // f32 of both layouts for one image.
-        let layout_len = |reads: &Reads, band: usize| -> Result<(usize, usize)> {
-            let x = checked_product(op, "layout", &[groups, blocks, plane(reads, band), lanes])?;
-            let gy = checked_product(op, "layout", &[groups, panels, band, output[1], vectors * lanes])?;
-            Ok((x, gy))
-        };
-        // The layouts grow by the same amount with each row.
-        let both = |band| layout_len(&reads(band)?, band).map(|(x, gy)| x.saturating_add(gy));
-        let (one, two) = (both(1)?, both(2)?);
+        // They grow by the same amount with each row.
+        let (one, two) = (layout_len(&reads(1)?, 1)?, layout_len(&reads(2)?, 2)?);
         let most = 1 + CHUNK_LEN.saturating_sub(one) / (two - one).max(1);
         let bands = output[0].div_ceil(most.min(output[0]));
         let band = output[0].div_ceil(bands);
         let reads = reads(band)?;
-        let plane = plane(&reads, band);
-        let (x_len, gy_len) = layout_len(&reads, band)?;
-        let together =
-            if bands > 1 { 1 } else { (CHUNK_LEN / (x_len + gy_len).max(1)).clamp(1, images.max(1)) };
-        // Even chunks.
-        let together = images.max(1).div_ceil(images.max(1).div_ceil(together));
-        let (row_stride, taps, weights) = match &reads {
-            Reads::Planes | Reads::Unfolded(_) => (output[1], vec![0], vec![Some(0)]),
-            Reads::Copy(patches) => {
-                let mut weights = vec![None; kernel];
-                for (i, tap) in taps.iter().enumerate() {
-                    weights[tap.index] = Some(i);
-                }
-                (patches.row_stride(), patches.offsets()[..taps.len()].to_vec(), weights)
+        let together = if bands > 1 { 1 } else { CHUNK_LEN / layout_len(&reads, band)?.max(1) };
+        let chunks = images.div_ceil(together.clamp(1, images.max(1)));
+        let together = images.div_ceil(chunks.max(1)).max(1);
+
+        let (places, row_stride, copy_len) = match &reads {
+            // Of a band no more than its rows, should they have to be copied.
+            Reads::Planes => {
+                let plane = input[0] * input[1];
+                ((0..channels).map(|c| c * plane).collect(), input[1], channels * plane)
             }
+            Reads::Copy(patches) => (patches.offsets().to_vec(), patches.row_stride(), patches.len()),
         };
-        let weights = if as_it_lies && kernel > 1 {
-            (0..kernel).map(|k| correlation.taps.iter().position(|tap| tap.index == k)).collect()
-        } else {
-            weights
-        };
+        let image_len = checked_product(op, "padded copy", &[groups, copy_len])?;
+        checked_product(op, "padded copies", &[together, image_len])?;
         let pixels = (0..together).flat_map(|image| {
-            (0..band).flat_map(move |y| (0..output[1]).map(move |x| image * plane + y * row_stride + x))
+            (0..band).flat_map(move |y| (0..output[1]).map(move |x| image * image_len + y * row_stride + x))
         });
+        let tiles = places.len().div_ceil(most_rows(isa));
         let mut gradient = WeightsGradient {
             cpu: *cpu,
             strands: cpu.thread_count(),
@@ -179,33 +161,32 @@ impl WeightsGradient {
             groups,
             outputs,
             panels,
-            rows: EvenParts::new(rows, blocks),
-            blocks,
-            span: (TILES_OF_SLICE / taps.len().max(1)).clamp(1, blocks.max(1)),
-            offsets: pixels.map(|position| position * lanes).collect(),
+            channels,
+            tiles,
+            rows: EvenParts::new(places.len(), tiles),
             reads,
-            taps,
-            weights,
+            kernel,
+            taps: taps.iter().map(|tap| tap.index).collect(),
+            offsets: pixels.collect(),
+            places,
             input,
             output,
             band,
             together,
-            plane,
+            copy_len,
             scratch_len: 0,
         };
-        let (x, gy) = (gradient.block_len(lanes), gradient.panel_len(lanes * vectors));
-        let x = checked_product(op, "layout", &[groups, blocks, x])?;
-        let gy = checked_product(op, "layout", &[groups, panels, gy])?;
-        let strand = checked_product(op, "scratch", &[gradient.strands, gradient.strand_len(isa)])?;
+        let copies = checked_product(op, "padded copies", &[together, image_len])?;
+        let panels = checked_product(op, "panels", &[groups, panels, gradient.offsets.len(), width])?;
+        let tiles = checked_product(op, "scratch", &[gradient.strands, Self::tile_len(isa)])?;
         let slots = if gradient.chunks() > 1 { gradient.items() } else { gradient.strands };
-        let sums = checked_product(op, "sums", &[slots, gradient.sums_len(isa)])?;
-        gradient.scratch_len = [whole_lines(gy), strand, sums]
-            .into_iter()
-            .try_fold(whole_lines(x), usize::checked_add)
-            .ok_or(crate::error::Error::Overflow {
+        let sums = checked_product(op, "sums", &[slots, TILES_OF_SLICE, Self::tile_len(isa)])?;
+        let parts = [whole_lines(copies), panels, tiles, sums];
+        gradient.scratch_len =
+            parts.into_iter().try_fold(0, usize::checked_add).ok_or(crate::error::Error::Overflow {
                 op,
                 arg: "scratch",
-                dims: crate::error::Dims::new(&[x, gy, strand, sums]),
+                dims: crate::error::Dims::new(&parts),
             })?;
         Ok(gradient)
     }
@@ -217,43 +198,19 @@ impl WeightsGradient {
 
     /// What was chosen, and why.
     pub fn describe(&self, op: &str) -> Description {
+        let isa = self.cpu.isa();
         let (algo, why) = match self.reads {
-            Reads::Planes => ("pointwise", "the pixels as they lie are the sums of a matrix product"),
+            Reads::Planes => ("pointwise", "a matrix product over the pixels as they lie"),
             Reads::Copy(_) => {
-                ("implicit_gemm", "a matrix product over pixels, each tap further on in one padded copy")
+                ("implicit_gemm", "a matrix product over pixels, read from a padded copy without unfolding")
             }
-            Reads::Unfolded(_) => ("im2col", "few input channels: their taps are unfolded into full tiles"),
         };
-        Description::new(op, algo, self.cpu.isa(), self.cpu.isa().tile(), why)
+        Description::new(op, algo, isa, (most_rows(isa), isa.tile().1), why)
     }
 
-    /// f32 of a block's rows.
-    fn block_len(&self, lanes: usize) -> usize {
-        self.together * self.plane * lanes
-    }
-
-    /// f32 of a panel, whose rows are `width` long.
-    fn panel_len(&self, width: usize) -> usize {
-        self.offsets.len() * width
-    }
-
-    /// f32 of a tile.
+    /// f32 of a tile of sums.
     fn tile_len(isa: Isa) -> usize {
-        isa.tile().0 * isa.tile().1 * isa.lanes()
-    }
-
-    /// f32 that a strand needs to itself: a padded copy, and a tile.
-    fn strand_len(&self, isa: Isa) -> usize {
-        let copy = match &self.reads {
-            Reads::Planes => 0,
-            Reads::Copy(patches) | Reads::Unfolded(patches) => patches.len(),
-        };
-        whole_lines(copy) + Self::tile_len(isa)
-    }
-
-    /// f32 of an item's sums.
-    fn sums_len(&self, isa: Isa) -> usize {
-        self.span * self.taps.len() * Self::tile_len(isa)
+        most_rows(isa) * isa.tile().1 * isa.lanes()
     }
 
     fn bands(&self) -> usize {
@@ -275,13 +232,13 @@ impl WeightsGradient {
         }
     }
 
-    /// A panel with some blocks of one group.
+    /// Few tiles of a panel, for all panels of all groups.
     fn items(&self) -> usize {
-        self.groups * self.panels * self.blocks.div_ceil(self.span)
+        self.groups * self.panels * self.tiles.div_ceil(TILES_OF_SLICE)
     }
 
-    /// Computes the gradient, on as many threads as there are strands. `gw` has an image for each output channel, in each the
-    /// weights of that channel.
+    /// Computes the gradient, on as many threads as there are strands. `gw` has an image for each output channel: the weights of
+    /// that channel.
     ///
     /// # Safety
     /// The views have the planned shapes.
@@ -294,65 +251,178 @@ impl WeightsGradient {
         scratch: &mut [f32],
     ) {
         let isa = self.cpu.isa();
-        let (lanes, width) = (isa.lanes(), isa.tile().1 * isa.lanes());
-        if self.images == 0 || self.taps.is_empty() {
-            if update == Update::Write {
-                threads::for_each_chunk(&self.cpu, gw, threads::CHUNK, |_, _, part| part.fill(0.0));
-            }
+        let nothing = self.images == 0 || self.taps.is_empty();
+        if update == Update::Write && (nothing || self.taps.len() < self.kernel) {
+            // The weights that meet padding alone.
+            threads::for_each_chunk(&self.cpu, gw.reborrow(), threads::CHUNK, |_, _, part| part.fill(0.0));
+        }
+        if nothing {
             return;
         }
         assert!(scratch.len() >= self.scratch_len, "the caller sized the scratch");
-        let (x_area, rest) =
-            scratch.split_at_mut(whole_lines(self.groups * self.blocks * self.block_len(lanes)));
-        let (gy_area, rest) =
-            rest.split_at_mut(whole_lines(self.groups * self.panels * self.panel_len(width)));
-        let strand_len = self.strand_len(isa);
-        let (strand_area, sums) = rest.split_at_mut(self.strands * strand_len);
-        let (rows, columns) = (SharedOut::new(x_area.as_mut_ptr()), SharedOut::new(gy_area.as_mut_ptr()));
-        let (own, sums) = (SharedOut::new(strand_area.as_mut_ptr()), SharedOut::new(sums.as_mut_ptr()));
-        let out = SharedOut::new(gw.as_mut_ptr());
-        let own = |strand: usize| {
-            // SAFETY: strands have parts of their own, within the area that was split off for them.
-            unsafe { std::slice::from_raw_parts_mut(own.get().add(strand * strand_len), strand_len) }
-        };
-        let of_image = match &self.reads {
-            Reads::Unfolded(_) => self.groups,
-            Reads::Planes | Reads::Copy(_) => self.groups * self.blocks,
-        };
-        // Tiny images several at a time, so that an item is worth its dispatch.
-        let images_of_item = (ITEM_POSITIONS / self.plane.max(1)).max(1);
+        let width = isa.tile().1 * isa.lanes();
+        let image_len = self.groups * self.copy_len;
+        let (copies, rest) = scratch.split_at_mut(whole_lines(self.together * image_len));
+        let (columns, rest) = rest.split_at_mut(self.groups * self.panels * self.offsets.len() * width);
+        let (tiles, sums) = rest.split_at_mut(self.strands * Self::tile_len(isa));
+        let (copies, columns) = (SharedOut::new(copies.as_mut_ptr()), SharedOut::new(columns.as_mut_ptr()));
+        let (tiles, sums) = (SharedOut::new(tiles.as_mut_ptr()), SharedOut::new(sums.as_mut_ptr()));
+        let (out, stride) = (SharedOut::new(gw.as_mut_ptr()), gw.batch_stride());
+        let in_place = matches!(self.reads, Reads::Planes) && x.batch_stride() == image_len;
         let chunks = self.chunks();
         for c in 0..chunks {
             let chunk = self.chunk(c);
-            let few = EvenParts::new(chunk.images, chunk.images.div_ceil(images_of_item));
-            let parts = chunk.images.div_ceil(images_of_item);
-            let (from_x, from_gy) = (of_image * parts, self.groups * self.panels * parts);
-            for_each_item(self.strands, from_x + from_gy, |strand, item| {
-                let (first, count) = few.part(item % parts);
-                let images = first..first + count;
-                if item < from_x {
-                    let (part, copy) = (item / parts, own(strand));
-                    isa.run(LayOutRows { plan: self, x, chunk, part, images, copy, rows: rows.get() });
-                } else {
-                    let panel = (item - from_x) / parts;
-                    isa.run(LayOutColumns { plan: self, gy, chunk, panel, images, columns: columns.get() });
-                }
+            let columns_first = Columns { plan: self, gy, chunk, to: columns };
+            let rows_then = RowsCopy { plan: self, x, chunk, to: copies };
+            let from_gy = columns_first.items();
+            let from_x = if in_place { 0 } else { rows_then.items() };
+            for_each_item(self.strands, from_gy + from_x, |_, item| match item.checked_sub(from_gy) {
+                None => isa.run(ColumnsItem(&columns_first, item)),
+                Some(item) => isa.run(RowsItem(&rows_then, item)),
             });
+            let rows = if in_place {
+                let start = chunk.first_image * image_len + chunk.first_row * self.input[1];
+                x.as_ptr().wrapping_add(start)
+            } else {
+                copies.get().cast_const()
+            };
+            let rows = SharedOut::new(rows.cast_mut());
             for_each_item(self.strands, self.items(), |strand, item| {
                 let slot = if chunks > 1 { item } else { strand };
                 isa.run(Tiles {
                     plan: self,
-                    chunk,
+                    pixels: chunk.images * chunk.rows * self.output[1],
                     item,
                     rows: rows.get(),
                     columns: columns.get(),
-                    // SAFETY: there is a slot for each item or, where an item is done at once, for each strand.
-                    sums: unsafe { sums.get().add(slot * self.sums_len(isa)) },
-                    tile: own(strand).as_mut_ptr(),
+                    // SAFETY: there is a slot for each item or, where an item is done at once, for each strand; and a tile for
+                    // each strand.
+                    sums: unsafe { sums.get().add(slot * TILES_OF_SLICE * Self::tile_len(isa)) },
+                    tile: unsafe { tiles.get().add(strand * Self::tile_len(isa)) },
                     first: c == 0,
-                    store: (c + 1 == chunks).then_some((out.get(), gw.batch_stride(), update)),
+                    store: (c + 1 == chunks).then_some((out.get(), stride, update)),
                 });
             });
+        }
+    }
+}
+
+/// The copy of x for a chunk: `[image][group][channel][position]`.
+struct RowsCopy<'a> {
+    plan: &'a WeightsGradient,
+    x: TensorView<'a>,
+    chunk: Chunk,
+    to: SharedOut,
+}
+
+impl RowsCopy<'_> {
+    /// Channels that an item copies.
+    fn channels(&self) -> usize {
+        let plane = self.plan.copy_len / self.plan.channels;
+        (ITEM_LEN / plane.max(1)).clamp(1, self.plan.channels)
+    }
+
+    fn items(&self) -> usize {
+        self.chunk.images * self.plan.groups * self.plan.channels.div_ceil(self.channels())
+    }
+}
+
+struct RowsItem<'a>(&'a RowsCopy<'a>, usize);
+
+impl SimdOp for RowsItem<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let RowsItem(&RowsCopy { plan, x, chunk, to }, item) = self;
+        let most = self.0.channels();
+        let parts = plan.channels.div_ceil(most);
+        let (group, part) = (item / parts, item % parts);
+        let (image, group_of_image) = (group / plan.groups, group % plan.groups);
+        let first = part * most;
+        let count = most.min(plan.channels - first);
+        let plane = plan.input[0] * plan.input[1];
+        let source = &x.image(chunk.first_image + image)[(group_of_image * plan.channels + first) * plane..];
+        // SAFETY: the area has a copy for each group of each image of the chunk; no other item has these channels.
+        let copy =
+            unsafe { std::slice::from_raw_parts_mut(to.get().add(group * plan.copy_len), plan.copy_len) };
+        match &plan.reads {
+            Reads::Copy(patches) => {
+                let copy = &mut copy[first * patches.plane_stride()..];
+                patches.copy_channels(simd, count, source, chunk.first_row, chunk.rows, copy);
+            }
+            Reads::Planes => {
+                let (start, len) = (chunk.first_row * plan.input[1], chunk.rows * plan.input[1]);
+                for c in 0..count {
+                    copy[(first + c) * plane..][..len].copy_from_slice(&source[c * plane + start..][..len]);
+                }
+            }
+        }
+    }
+}
+
+/// The layout of gy for a chunk: `[group][panel][pixel][output]`.
+struct Columns<'a> {
+    plan: &'a WeightsGradient,
+    gy: TensorView<'a>,
+    chunk: Chunk,
+    to: SharedOut,
+}
+
+impl Columns<'_> {
+    /// Images that an item lays out.
+    fn images(&self) -> usize {
+        let pixels = self.chunk.rows * self.plan.output[1] * MAX_LANES;
+        (ITEM_LEN / pixels).clamp(1, self.chunk.images)
+    }
+
+    fn items(&self) -> usize {
+        self.plan.groups * self.plan.panels * self.chunk.images.div_ceil(self.images())
+    }
+}
+
+struct ColumnsItem<'a>(&'a Columns<'a>, usize);
+
+impl SimdOp for ColumnsItem<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let ColumnsItem(&Columns { plan, gy, chunk, to }, item) = self;
+        let most = self.0.images();
+        let parts = chunk.images.div_ceil(most);
+        let (panel, part) = (item / parts, item % parts);
+        let images = part * most..chunk.images.min((part + 1) * most);
+        let plane = plan.output[0] * plan.output[1];
+        let (start, pixels) = (chunk.first_row * plan.output[1], chunk.rows * plan.output[1]);
+        let (group, panel_of_group) = (panel / plan.panels, panel % plan.panels);
+        let width = S::TILE.1 * S::LANES;
+        let first = panel_of_group * width;
+        let vectors = (plan.outputs - first).div_ceil(S::LANES).min(S::TILE.1);
+        let pitch = vectors * S::LANES;
+        let mut from = [std::ptr::null::<f32>(); MAX_LANES];
+        for image in images {
+            for v in 0..vectors {
+                let count = S::LANES.min(plan.outputs - first - v * S::LANES);
+                let channel = group * plan.outputs + first + v * S::LANES;
+                let source = &gy.image(chunk.first_image + image)[channel * plane..(channel + count) * plane];
+                // SAFETY: the area has the panels of all groups, each with all pixels of the chunk; no other item has this
+                // panel of this image.
+                let to = unsafe {
+                    to.get().add(panel * plan.offsets.len() * width + image * pixels * pitch + v * S::LANES)
+                };
+                if plane == 1 {
+                    // The channels of a single pixel lie as they are wanted.
+                    // SAFETY: `count` channels; a whole vector of the layout.
+                    unsafe { simd.store(to, simd.load_up_to(source.as_ptr(), count)) };
+                    continue;
+                }
+                for (i, row) in from.iter_mut().enumerate().take(count) {
+                    *row = source[i * plane + start..].as_ptr();
+                }
+                // SAFETY: `pixels` elements of `count` planes from the first row of the chunk on; as many rows of the panel.
+                unsafe { transpose_into(simd, &from[..count], pixels, to, pitch) };
+            }
         }
     }
 }
@@ -377,155 +447,16 @@ unsafe fn transpose_into<S: Simd>(simd: S, rows: &[*const f32], count: usize, ou
     }
 }
 
-/// Lays out the rows of some images: of one block or, unfolded, of all blocks of a group.
-struct LayOutRows<'a> {
-    plan: &'a WeightsGradient,
-    x: TensorView<'a>,
-    chunk: Chunk,
-    /// The block among those of all groups, or the group.
-    part: usize,
-    /// The images among those of the chunk.
-    images: Range<usize>,
-    copy: &'a mut [f32],
-    rows: *mut f32,
-}
-
-impl SimdOp for LayOutRows<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
-        for image in self.images.clone() {
-            match &self.plan.reads {
-                Reads::Planes | Reads::Copy(_) => self.block(simd, image),
-                Reads::Unfolded(patches) => self.unfolded(simd, image, patches),
-            }
-        }
-    }
-}
-
-impl LayOutRows<'_> {
-    /// The layout from a position of an image on.
-    fn to(&self, lanes: usize, block: usize, image: usize, position: usize) -> *mut f32 {
-        let at = block * self.plan.block_len(lanes) + (image * self.plan.plane + position) * lanes;
-        // SAFETY: the area holds the rows of every block, each with all planes of the chunk.
-        unsafe { self.rows.add(at) }
-    }
-
-    #[inline(always)]
-    fn block<S: Simd>(&mut self, simd: S, image: usize) {
-        let LayOutRows { plan, x, chunk, part, .. } = *self;
-        let input = plan.input[0] * plan.input[1];
-        let (group, block) = (part / plan.blocks, part % plan.blocks);
-        let (first, count) = plan.rows.part(block);
-        let channels = x.shape().c / plan.groups;
-        let source = &x.image(chunk.first_image + image)[(group * channels + first) * input..];
-        let to = self.to(S::LANES, part, image, 0);
-        let (base, stride, len) = match &plan.reads {
-            Reads::Copy(patches) => {
-                patches.copy_channels(simd, count, source, chunk.first_row, chunk.rows, self.copy);
-                (self.copy.as_ptr(), plan.plane, plan.plane)
-            }
-            _ => {
-                let start = chunk.first_row * plan.input[1];
-                (source[start..].as_ptr(), input, chunk.rows * plan.input[1])
-            }
-        };
-        if stride == 1 {
-            // The channels of a single pixel lie as they are wanted.
-            // SAFETY: `count` channels of the image; a whole vector of the layout.
-            unsafe { simd.store(to, simd.load_up_to(base, count)) };
-            return;
-        }
-        let mut from = [std::ptr::null::<f32>(); MAX_LANES];
-        for (i, row) in from.iter_mut().enumerate().take(count) {
-            *row = base.wrapping_add(i * stride);
-        }
-        // SAFETY: `len` elements of `count` planes of the copy, or of the image; the layout has as many positions.
-        unsafe { transpose_into(simd, &from[..count], len, to, S::LANES) };
-    }
-
-    #[inline(always)]
-    fn unfolded<S: Simd>(&mut self, simd: S, image: usize, patches: &Patches) {
-        let LayOutRows { plan, x, chunk, part: group, .. } = *self;
-        let channels = x.shape().c / plan.groups;
-        let source = &x.image(chunk.first_image + image)[group * channels * plan.input[0] * plan.input[1]..];
-        patches.copy(simd, source, chunk.first_row, chunk.rows, self.copy);
-        let width = plan.output[1];
-        let mut from = [std::ptr::null::<f32>(); MAX_LANES];
-        for block in 0..plan.blocks {
-            let (first, count) = plan.rows.part(block);
-            for y in 0..chunk.rows {
-                for (row, offset) in from.iter_mut().zip(&patches.offsets()[first..first + count]) {
-                    *row = self.copy[offset + y * patches.row_stride()..].as_ptr();
-                }
-                let to = self.to(S::LANES, group * plan.blocks + block, image, y * width);
-                // SAFETY: the copy holds what each tap reads for all outputs of the row; so many positions of the layout.
-                unsafe { transpose_into(simd, &from[..count], width, to, S::LANES) };
-            }
-        }
-    }
-}
-
-/// Lays out a panel of the gradients to some images.
-struct LayOutColumns<'a> {
-    plan: &'a WeightsGradient,
-    gy: TensorView<'a>,
-    chunk: Chunk,
-    /// The panel among those of all groups.
-    panel: usize,
-    /// The images among those of the chunk.
-    images: Range<usize>,
-    columns: *mut f32,
-}
-
-impl SimdOp for LayOutColumns<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let LayOutColumns { plan, gy, chunk, panel, images, columns } = self;
-        let plane = plan.output[0] * plan.output[1];
-        let (start, pixels) = (chunk.first_row * plan.output[1], chunk.rows * plan.output[1]);
-        let (group, panel_of_group) = (panel / plan.panels, panel % plan.panels);
-        let most = S::TILE.1 * S::LANES;
-        let first = panel_of_group * most;
-        let vectors = (plan.outputs - first).div_ceil(S::LANES).min(S::TILE.1);
-        let pitch = vectors * S::LANES;
-        let mut from = [std::ptr::null::<f32>(); MAX_LANES];
-        for image in images {
-            for v in 0..vectors {
-                let count = S::LANES.min(plan.outputs - first - v * S::LANES);
-                let channel = group * plan.outputs + first + v * S::LANES;
-                let source = &gy.image(chunk.first_image + image)[channel * plane..(channel + count) * plane];
-                // SAFETY: the area holds the panels of all groups, each with all pixels of the chunk.
-                let to = unsafe {
-                    columns.add(panel * plan.panel_len(most) + image * pixels * pitch + v * S::LANES)
-                };
-                if plane == 1 {
-                    // The channels of a single pixel lie as they are wanted.
-                    // SAFETY: `count` channels of the image; a whole vector of the layout.
-                    unsafe { simd.store(to, simd.load_up_to(source.as_ptr(), count)) };
-                    continue;
-                }
-                for (i, row) in from.iter_mut().enumerate().take(count) {
-                    *row = source[i * plane + start..].as_ptr();
-                }
-                // SAFETY: `pixels` elements of `count` planes from the first row of the chunk on; as many rows of the panel.
-                unsafe { transpose_into(simd, &from[..count], pixels, to, pitch) };
-            }
-        }
-    }
-}
-
-/// One panel with a few blocks: sums over the pixels of a chunk and, after the last, the store.
+/// A few tiles of a panel: sums over the pixels of a chunk and, after the last, the store.
 struct Tiles<'a> {
     plan: &'a WeightsGradient,
-    chunk: Chunk,
+    /// Pixels of the chunk.
+    pixels: usize,
     item: usize,
+    /// x or its copy, from the first row of the chunk on.
     rows: *const f32,
     columns: *const f32,
-    /// `[block][tap][row][output]`, each tile as large as the largest.
+    /// `[row][output]`.
     sums: *mut f32,
     /// Room for a tile.
     tile: *mut f32,
@@ -541,72 +472,62 @@ impl SimdOp for Tiles<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let plan = self.plan;
-        let spans = plan.blocks.div_ceil(plan.span);
+        let spans = plan.tiles.div_ceil(TILES_OF_SLICE);
         let (panel, span) = (self.item / spans, self.item % spans);
+        let tiles = span * TILES_OF_SLICE..plan.tiles.min((span + 1) * TILES_OF_SLICE);
         let group = panel / plan.panels;
-        let first_column = panel % plan.panels * S::TILE.1 * S::LANES;
-        let vectors = (plan.outputs - first_column).div_ceil(S::LANES).min(S::TILE.1);
+        let width = S::TILE.1 * S::LANES;
+        let column = panel % plan.panels * width;
+        let vectors = (plan.outputs - column).div_ceil(S::LANES).min(S::TILE.1);
         let pitch = vectors * S::LANES;
-        let blocks = span * plan.span..plan.blocks.min((span + 1) * plan.span);
-        let pixels = self.chunk.images * self.chunk.rows * plan.output[1];
-        let slices = EvenParts::new(pixels, pixels.div_ceil(SLICE));
-        let tile_len = S::TILE.0 * S::TILE.1 * S::LANES;
-        for slice in 0..pixels.div_ceil(SLICE) {
-            let (start, len) = slices.part(slice);
+        let (first_row, (last, len)) = (plan.rows.part(tiles.start).0, plan.rows.part(tiles.end - 1));
+        let end_row = last + len;
+        let slices = self.pixels.div_ceil(SLICE);
+        let even = EvenParts::new(self.pixels, slices);
+        let mut rows = [std::ptr::null(); MAX_LANES];
+        for slice in 0..slices {
+            let (start, len) = even.part(slice);
             let new = self.first && slice == 0;
-            for (i, block) in blocks.clone().enumerate() {
-                let count = plan.rows.part(block).1;
-                for (t, tap) in plan.taps.iter().enumerate() {
-                    // SAFETY: the layouts hold all pixels of the chunk for every block and panel; the sums hold a tile for
-                    // each tap of each block of the span.
-                    unsafe {
-                        let rows = self
-                            .rows
-                            .add((group * plan.blocks + block) * plan.block_len(S::LANES) + tap * S::LANES);
-                        let b =
-                            self.columns.add(panel * plan.panel_len(S::TILE.1 * S::LANES) + start * pitch);
-                        let sums = self.sums.add((i * plan.taps.len() + t) * tile_len);
-                        let part = Part { offsets: &plan.offsets[start..start + len], b, first: true };
-                        let to = if new { sums } else { self.tile };
-                        accumulate(simd, count, vectors, rows, part, to);
-                        if !new {
-                            for v in 0..count * vectors {
-                                let (sum, part) = (sums.add(v * S::LANES), self.tile.add(v * S::LANES));
-                                simd.store(sum, simd.add(simd.load(sum), simd.load(part)));
-                            }
+            // SAFETY: the layouts hold all pixels of the chunk for each row and panel, the sums `TILES_OF_SLICE` tiles.
+            unsafe {
+                let b = self.columns.add(panel * plan.offsets.len() * width + start * pitch);
+                let part = Part { offsets: &plan.offsets[start..start + len], b, first: true };
+                for tile in tiles.clone() {
+                    let (first, count) = plan.rows.part(tile);
+                    for (row, place) in rows.iter_mut().zip(&plan.places[first..first + count]) {
+                        *row = self.rows.add(group * plan.copy_len + place);
+                    }
+                    let sums = self.sums.add((first - first_row) * pitch);
+                    let to = if new { sums } else { self.tile };
+                    accumulate_rows(simd, &rows[..count], vectors, part, to);
+                    if !new {
+                        for v in 0..count * vectors {
+                            let (sum, part) = (sums.add(v * S::LANES), self.tile.add(v * S::LANES));
+                            simd.store(sum, simd.add(simd.load(sum), simd.load(part)));
                         }
                     }
                 }
             }
         }
-        if let Some((out, stride, update)) = self.store {
-            for (i, block) in blocks.enumerate() {
-                let (first_row, count) = plan.rows.part(block);
-                let per_row = plan.weights.len();
-                for v in 0..vectors {
-                    let column = first_column + v * S::LANES;
-                    let to = Weights {
-                        // SAFETY: the weights of this row of this output channel.
-                        first: unsafe {
-                            out.add((group * plan.outputs + column) * stride + first_row * per_row)
-                        },
-                        stride,
-                        outputs: S::LANES.min(plan.outputs - column),
-                        update,
-                    };
-                    // SAFETY: the tiles of a block are `taps` tiles, their rows `pitch` apart; no other item has this block
-                    // with this panel.
-                    unsafe {
-                        let sums = self.sums.add(i * plan.taps.len() * tile_len + v * S::LANES);
-                        plan.store(simd, sums, pitch, tile_len, 0..count * per_row, to);
-                    }
-                }
+        let Some((out, stride, update)) = self.store else { return };
+        for v in 0..vectors {
+            let column = column + v * S::LANES;
+            let output = group * plan.outputs + column;
+            // SAFETY: the weights of so many output channels; no other item has these rows of them.
+            unsafe {
+                let to = Weights {
+                    first: out.add(output * stride),
+                    stride,
+                    outputs: S::LANES.min(plan.outputs - column),
+                    update,
+                };
+                plan.store(simd, self.sums.add(v * S::LANES), pitch, first_row..end_row, to);
             }
         }
     }
 }
 
-/// Where some rows of some output channels are stored.
+/// Where some output channels are stored.
 #[derive(Clone, Copy)]
 struct Weights {
     first: *mut f32,
@@ -617,44 +538,49 @@ struct Weights {
 }
 
 impl WeightsGradient {
-    /// Stores weights `range` of a block, row by row, for a vector of output channels.
+    /// Stores some rows for a vector of output channels.
     ///
     /// # Safety
-    /// `sums` holds a tile for each tap, `tile_len` apart, their rows `pitch` apart; the weights can be written (read, if they
-    /// are added to).
+    /// `sums` holds these rows, `pitch` apart; the weights can be written (read, if they are added to).
     #[inline(always)]
     unsafe fn store<S: Simd>(
         &self,
         simd: S,
         sums: *const f32,
         pitch: usize,
-        tile_len: usize,
-        range: Range<usize>,
+        rows: Range<usize>,
         to: Weights,
     ) {
-        let per_row = self.weights.len();
-        for first in range.clone().step_by(S::LANES) {
-            let count = S::LANES.min(range.end - first);
+        let accumulate = to.update == Update::Accumulate;
+        let weight = |row: usize| row / self.taps.len() * self.kernel + self.taps[row % self.taps.len()];
+        for first in rows.clone().step_by(S::LANES) {
+            let count = S::LANES.min(rows.end - first);
             let mut square = [simd.splat(0.0); MAX_LANES];
-            for (j, vector) in square.iter_mut().enumerate().take(count) {
-                let (row, weight) = ((first + j) / per_row, (first + j) % per_row);
-                if let Some(tap) = self.weights[weight] {
-                    // SAFETY: the caller's promise.
-                    *vector = unsafe { simd.load(sums.add(tap * tile_len + row * pitch)) };
-                }
+            for (i, vector) in square.iter_mut().enumerate().take(count) {
+                // SAFETY: one of the rows.
+                *vector = unsafe { simd.load(sums.add((first - rows.start + i) * pitch)) };
             }
             simd.transpose(&mut square[..S::LANES]);
             for (o, vector) in square.iter().enumerate().take(to.outputs) {
-                // SAFETY: the caller's promise.
+                // SAFETY: weights of this output channel.
                 unsafe {
-                    let p = to.first.add(o * to.stride + first);
-                    let values = match to.update {
-                        Update::Write => *vector,
-                        Update::Accumulate => simd.add(simd.load_up_to(p, count), *vector),
-                    };
-                    simd.store_up_to(p, count, values);
+                    let p = to.first.add(o * to.stride);
+                    if self.taps.len() == self.kernel {
+                        // Those of neighbouring rows are neighbours.
+                        let p = p.add(first);
+                        let sum =
+                            if accumulate { simd.add(simd.load_up_to(p, count), *vector) } else { *vector };
+                        simd.store_up_to(p, count, sum);
+                    } else {
+                        for (i, x) in simd.to_lanes(*vector).into_iter().enumerate().take(count) {
+                            let p = p.add(weight(first + i));
+                            *p = if accumulate { *p + x } else { x };
+                        }
+                    }
                 }
             }
         }
     }
 }
+
+const _: () = assert!(MAX_LANES >= 12, "the rows of a tile");

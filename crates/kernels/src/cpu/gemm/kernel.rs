@@ -23,20 +23,47 @@ pub(crate) struct Part<'a> {
     pub first: bool,
 }
 
-struct Kernel<'a, const R: usize, const V: usize> {
-    a: *const f32,
+/// Where the rows of a tile of A lie.
+trait Left: Copy {
+    /// Row `i` at an offset.
+    ///
+    /// # Safety
+    /// There is such a row, and it can be read there.
+    unsafe fn at(self, i: usize, offset: usize) -> f32;
+}
+
+/// Side by side.
+impl Left for *const f32 {
+    #[inline(always)]
+    unsafe fn at(self, i: usize, offset: usize) -> f32 {
+        // SAFETY: the caller's promise. In this order: one address for all rows of an offset.
+        unsafe { *self.add(offset).add(i) }
+    }
+}
+
+/// Anywhere.
+impl<const R: usize> Left for [*const f32; R] {
+    #[inline(always)]
+    unsafe fn at(self, i: usize, offset: usize) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe { *self[i].add(offset) }
+    }
+}
+
+struct Kernel<'a, A, const R: usize, const V: usize> {
+    a: A,
     part: Part<'a>,
     acc: *mut f32,
 }
 
-impl<const R: usize, const V: usize> SimdOp for Kernel<'_, R, V> {
+impl<A: Left, const R: usize, const V: usize> SimdOp for Kernel<'_, A, R, V> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Kernel { a, part: Part { offsets, mut b, first }, acc } = self;
         let mut c = [[simd.splat(0.0); V]; R];
-        // SAFETY: `accumulate`'s promises: a[offset + i] is readable for i < R, b holds V vectors per k, acc R * V.
+        // SAFETY: `accumulate`'s promises: the rows are readable at each offset, b holds V vectors per k, acc R * V.
         unsafe {
             if !first {
                 for (i, row) in c.iter_mut().enumerate() {
@@ -46,13 +73,12 @@ impl<const R: usize, const V: usize> SimdOp for Kernel<'_, R, V> {
                 }
             }
             for &offset in offsets {
-                let pixels = a.add(offset);
                 let mut columns = [simd.splat(0.0); V];
                 for (v, column) in columns.iter_mut().enumerate() {
                     *column = simd.load(b.add(v * S::LANES));
                 }
                 for (i, sums) in c.iter_mut().enumerate() {
-                    let x = simd.splat(*pixels.add(i));
+                    let x = simd.splat(a.at(i, offset));
                     for (sum, &column) in sums.iter_mut().zip(&columns) {
                         *sum = simd.mul_add(x, column, *sum);
                     }
@@ -90,7 +116,7 @@ pub(crate) unsafe fn accumulate<S: Simd>(
             match rows {
                 // Sizes beyond the register file are not compiled.
                 $($rows if const { $rows <= S::TILE.0 && $vectors <= S::TILE.1 } => {
-                    simd.vectorize(Kernel::<$rows, $vectors> { a, part, acc })
+                    simd.vectorize(Kernel::<_, $rows, $vectors> { a, part, acc })
                 })*
                 _ => unreachable!("a tile of {rows} rows x {vectors} vectors"),
             }
@@ -99,6 +125,47 @@ pub(crate) unsafe fn accumulate<S: Simd>(
     match vectors {
         1 => by_size!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         _ => by_size!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+    }
+}
+
+/// The most rows of [`accumulate_rows`]: each needs a register for its address, of which there are 16 with those of the other
+/// operands.
+pub(crate) const fn most_rows(isa: Isa) -> usize {
+    let (rows, _) = isa.tile();
+    if rows < 12 { rows } else { 12 }
+}
+
+/// [`accumulate`] of rows that lie anywhere, as many as `rows` has.
+///
+/// # Safety
+/// Every row is readable at every offset; else as there.
+///
+/// # Panics
+/// If there are more rows than [`most_rows`], or none.
+#[inline(always)]
+pub(crate) unsafe fn accumulate_rows<S: Simd>(
+    simd: S,
+    rows: &[*const f32],
+    vectors: usize,
+    part: Part<'_>,
+    acc: *mut f32,
+) {
+    macro_rules! by_size {
+        ($vectors:literal: $($rows:literal)*) => {
+            match rows.len() {
+                // Sizes beyond the register file are not compiled.
+                $($rows if const { $rows <= most_rows(S::ISA) && $vectors <= S::TILE.1 } => {
+                    let mut a = [std::ptr::null(); $rows];
+                    a.copy_from_slice(rows);
+                    simd.vectorize(Kernel::<_, $rows, $vectors> { a, part, acc })
+                })*
+                _ => unreachable!("a tile of {} rows x {vectors} vectors", rows.len()),
+            }
+        };
+    }
+    match vectors {
+        1 => by_size!(1: 1 2 3 4 5 6 7 8 9 10 11 12),
+        _ => by_size!(2: 1 2 3 4 5 6 7 8 9 10 11 12),
     }
 }
 
