@@ -14,14 +14,15 @@ const CRATES: [(&str, &[&str]); 4] = [
 
 /// What each module of the kernels may import beside itself. `cpu` and `gpu` know nothing of each other and meet in
 /// `backend`, `simd` knows no tensors; errors name an instruction set and shapes, to print them.
-const ROOMS: [(&str, &[&str]); 7] = [
+const ROOMS: [(&str, &[&str]); 8] = [
     ("error", &["simd::Isa", "tensor::Shape4"]),
     ("tensor", &["error"]),
     ("shape", &["error", "tensor"]),
     ("simd", &["error"]),
     ("backend", &["error", "tensor", "shape"]),
-    ("cpu", &["backend", "error", "tensor", "shape", "simd"]),
-    ("gpu", &["backend", "error", "tensor", "shape"]),
+    ("training", &["backend", "error", "tensor", "shape"]),
+    ("cpu", &["backend", "training", "error", "tensor", "shape", "simd"]),
+    ("gpu", &["backend", "training", "error", "tensor", "shape"]),
 ];
 
 /// What only one place of the kernels may touch: the words that give it away, and the place.
@@ -33,10 +34,11 @@ const OWNERS: [(&[&str], &str); 4] = [
 ];
 
 /// What stands in `cpu/` beside the operators.
-const CPU_MACHINERY: [&str; 7] = ["backend", "gemm", "mod", "plan", "scratch", "sum", "threads"];
+const CPU_MACHINERY: [&str; 9] =
+    ["backend", "gemm", "mod", "plan", "scratch", "sum", "threads", "training", "update"];
 
 /// What stands in `gpu/` beside the operators.
-const GPU_MACHINERY: [&str; 11] = [
+const GPU_MACHINERY: [&str; 12] = [
     "backend",
     "buffer",
     "context",
@@ -47,6 +49,7 @@ const GPU_MACHINERY: [&str; 11] = [
     "recorder",
     "reduce",
     "testing",
+    "training",
     "wgsl",
 ];
 

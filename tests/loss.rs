@@ -2,11 +2,9 @@
 
 use proptest::prelude::*;
 use tilewise_bench::case::{Case, Inputs, Numbers, Problem};
-use tilewise_bench::check::{self, laws, oracle};
+use tilewise_bench::check::{self, CheckOptions, laws, oracle};
 use tilewise_bench::gpu;
-use tilewise_kernels::{
-    Backend, CrossEntropy, DeviceTensor, Result, Shape4, Tensor, Training, Update, View, ViewMut,
-};
+use tilewise_kernels::{Backend, CrossEntropy, DeviceTensor, Shape4, Tensor, Training};
 
 use crate::strategies::{cases, config, extents, garbage, hold};
 
@@ -30,68 +28,11 @@ fn problems() -> impl Strategy<Value = Problem> {
     )
 }
 
-/// The gradient to `x` of a loss, written over or added to `gx`.
-fn backward<B: Training>(
-    device: &B,
-    problem: &Problem,
-    inputs: &Inputs,
-    gy: f32,
-    update: Update,
-    gx: &Tensor,
-) -> Result<Tensor> {
-    let tensors = inputs.tensors.iter().map(|t| device.upload(t)).collect::<Result<Vec<_>>>()?;
-    let mut on_device = device.upload(gx)?;
-    let view = |i: usize| tensors[i].view();
-    backward_into(device, problem, inputs, &view, gy, on_device.view_mut(), update)?;
-    device.download(&on_device)
-}
-
-fn backward_into<'a, B: Training>(
-    device: &B,
-    problem: &Problem,
-    inputs: &Inputs,
-    view: &dyn Fn(usize) -> View<'a, B>,
-    gy: f32,
-    gx: ViewMut<'_, B>,
-    update: Update,
-) -> Result<()>
-where
-    B: 'a,
-{
-    let data = |i: usize| inputs.tensors[i].data();
-    match *problem {
-        Problem::CrossEntropy { weighted, label_smoothing, ignore_index, .. } => {
-            let params =
-                CrossEntropy { class_weights: weighted.then(|| data(1)), label_smoothing, ignore_index };
-            device.cross_entropy_backward_into(view(0), &inputs.labels, params, gy, gx, update)
-        }
-        Problem::BceWithLogits { weighted, .. } => {
-            let pos_weight = weighted.then(|| data(2));
-            device.bce_with_logits_backward_into(view(0), view(1), pos_weight, gy, gx, update)
-        }
-        Problem::Mse { .. } => device.mse_backward_into(view(0), view(1), gy, gx, update),
-        Problem::L1 { .. } => device.l1_backward_into(view(0), view(1), gy, gx, update),
-        Problem::Dice { smooth, .. } => device.dice_backward_into(view(0), view(1), smooth, gy, gx, update),
-        ref other => panic!("{} is no loss", other.op()),
-    }
-}
-
-/// [`backward`] on every device.
-fn on_all(
-    problem: &Problem,
-    inputs: &Inputs,
-    gy: f32,
-    update: Update,
-    gx: &Tensor,
-) -> Vec<(&'static str, Tensor)> {
-    let cpus = laws::devices()
-        .map(|cpu| (cpu.isa().name(), backward(&cpu, problem, inputs, gy, update, gx).unwrap()));
-    let gpus = gpu::of_tests().map(|gpu| ("gpu", backward(gpu, problem, inputs, gy, update, gx).unwrap()));
-    cpus.chain(gpus).collect()
-}
-
-fn garbage_of(shape: Shape4) -> Tensor {
-    Tensor::from_fn(shape, |_| f32::NAN).unwrap()
+/// The gradient to `x`, on every device.
+fn on_all(problem: &Problem, inputs: &Inputs) -> Vec<(&'static str, Tensor)> {
+    let one = Tensor::from_vec(Shape4::new(1, 1, 1, 1), vec![1.0]).unwrap();
+    let devices = CheckOptions::of_tests().devices().into_iter();
+    devices.map(|d| (d.name(), d.gradients(problem, inputs, &one).unwrap().swap_remove(0))).collect()
 }
 
 proptest! {
@@ -114,8 +55,7 @@ proptest! {
             }
         }
         const STEP: f32 = 1.0 / 256.0;
-        let input = case.problem.inputs()[0].shape;
-        for (device, gx) in on_all(&case.problem, &inputs, 1.0, Update::Write, &garbage_of(input)) {
+        for (device, gx) in on_all(&case.problem, &inputs) {
             for at in (0..gx.data().len()).step_by(gx.data().len() / 8 + 1) {
                 let moved = |by: f32| {
                     let mut inputs = inputs.clone();
@@ -171,7 +111,7 @@ proptest! {
             input, weighted: true, label_smoothing: 0.1, ignore_index: Some(99),
         };
         let inputs = Inputs::generate(&Case { problem: problem.clone(), numbers: Numbers::Real, seed: seed.into() });
-        for (device, gx) in on_all(&problem, &inputs.unwrap(), 1.0, Update::Write, &garbage_of(input)) {
+        for (device, gx) in on_all(&problem, &inputs.unwrap()) {
             for n in 0..input.n {
                 for h in 0..input.h {
                     for w in 0..input.w {
@@ -232,7 +172,7 @@ fn refuses_garbage<B: Training>(
     number: f32,
     weights: &[f32],
     ignored: Option<usize>,
-) -> std::result::Result<(), TestCaseError> {
+) -> Result<(), TestCaseError> {
     let (a, b) = (x.shape(), y.shape());
     let both = a == b;
     let known = |label: &usize| *label < a.c || ignored == Some(*label);
@@ -312,16 +252,6 @@ fn threads_do_not_change_bits_of_large_problems() {
     ] {
         let case: Case = text.parse().unwrap();
         laws::threads_do_not_change_bits(&case).unwrap();
-        let inputs = Inputs::generate(&case).unwrap();
-        let nothing = garbage_of(case.problem.inputs()[0].shape);
-        for cpu in laws::devices() {
-            let of = |threads| {
-                let cpu = cpu.threads(threads);
-                backward(&cpu, &case.problem, &inputs, 1.0, Update::Write, &nothing).unwrap()
-            };
-            let one = of(1);
-            laws::same_bits(one.data(), of(2).data()).unwrap();
-            laws::same_bits(one.data(), of(7).data()).unwrap();
-        }
+        laws::gradients_keep_their_laws(&case).unwrap();
     }
 }

@@ -46,7 +46,7 @@ impl CheckOptions {
     }
 
     /// The devices to run on, the CPU once for each instruction set.
-    pub(crate) fn devices(&self) -> Vec<Device> {
+    pub fn devices(&self) -> Vec<Device> {
         let isas = if self.isas.is_empty() { Isa::available().collect() } else { self.isas.clone() };
         self.devices.list(&isas)
     }

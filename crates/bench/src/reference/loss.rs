@@ -216,11 +216,11 @@ pub fn dice_backward(input: Shape4, x: &[f32], target: &[f32], smooth: f32, gy: 
     let gx = Answer::sums(input, roundings, |to| {
         let ((a, b), x, t) = (of_plane(to), at(x, input, to), at(target, input, to));
         let slope = 1.0 / (1.0 + (-x).exp()) / (1.0 + x.exp());
-        (share * slope * (b - a * t), share.abs() * slope * (b + a * t.abs()))
+        (share * slope * (b - a * t), share.abs() * slope * (b.abs() + (a * t).abs()))
     });
     let gtarget = Answer::sums(input, roundings, |to| {
         let ((a, b), p) = (of_plane(to), 1.0 / (1.0 + (-at(x, input, to)).exp()));
-        (share * (b - a * p), share.abs() * (b + a * p))
+        (share * (b - a * p), share.abs() * (b.abs() + (a * p).abs()))
     });
     [gx, gtarget]
 }

@@ -340,6 +340,33 @@ mod tests {
     }
 
     #[test]
+    fn the_logarithm_stays_within_three_units() {
+        struct Ln1p<'a>(&'a mut [f32]);
+        impl SimdOp for Ln1p<'_> {
+            type Output = ();
+            #[inline(always)]
+            fn run<S: Simd>(self, simd: S) {
+                for part in self.0.chunks_mut(S::LANES) {
+                    // SAFETY: `part` holds at most LANES elements and only its own are touched.
+                    unsafe {
+                        let x = simd.load_partial(part.as_ptr(), part.len());
+                        simd.store_partial(part.as_mut_ptr(), part.len(), ln_1p(simd, x));
+                    }
+                }
+            }
+        }
+        let x: Vec<f32> = sweep().into_iter().filter(|x| (0.0..=1.0).contains(x)).collect();
+        for isa in Isa::available() {
+            let mut y = x.clone();
+            isa.run(Ln1p(&mut y));
+            for (&x, y) in x.iter().zip(y) {
+                let error = error_in_units(y, f64::from(x).ln_1p());
+                assert!(error <= 3.0, "{isa}: {error:.2} units at {x}");
+            }
+        }
+    }
+
+    #[test]
     fn limits_and_nan() {
         let x = [f32::NEG_INFINITY, f32::INFINITY, f32::NAN, 0.0];
         for (function, expected) in [

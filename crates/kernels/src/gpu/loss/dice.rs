@@ -57,8 +57,8 @@ impl Gpu {
         expect_shape(OP, "target shape", x.shape(), target.shape())?;
         let planes = x.shape.n.saturating_mul(x.shape.c);
         if x.shape.n * x.shape.image_len() == 0 {
-            // All planes are alike, if there are any.
-            let loss = [1.0 - smooth / smooth];
+            // All planes are alike, if there are any: 1 - smooth / smooth.
+            let loss = [if smooth > 0.0 { 0.0f32 } else { f32::NAN }];
             let loss = self.upload_bytes(OP, bytemuck::cast_slice(&loss))?;
             let divisor = if planes == 0 { f32::NAN } else { 1.0 };
             return self.mean(OP, Slice::new(self, &loss, 0, 1), 1, divisor, y.0);
