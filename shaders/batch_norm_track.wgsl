@@ -11,7 +11,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 // As batch_norm_train.wgsl writes them.
-@group(0) @binding(1) var<storage, read> statistics: array<vec2<f32>>;
+@group(0) @binding(1) var<storage, read> statistics: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> mean: array<f32>;
 @group(0) @binding(3) var<storage, read_write> variance: array<f32>;
 

@@ -19,8 +19,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read> beta: array<f32>;
 // Center, factor and offset.
 @group(0) @binding(4) var<storage, read_write> scales: array<vec4<f32>>;
-// The mean and the unbiased variance.
-@group(0) @binding(5) var<storage, read_write> statistics: array<vec2<f32>>;
+// The mean, the unbiased variance, and one over the deviation with which x is normalised.
+@group(0) @binding(5) var<storage, read_write> statistics: array<vec4<f32>>;
 
 // How far the mean of a strip lies from `origin`.
 fn distance_of(moment: vec4<f32>, origin: f32) -> f32 {
@@ -63,6 +63,7 @@ fn main(
         scales[c] = vec4<f32>(scale, 0.0);
         // Nothing is at a distance from infinity that a number could say.
         let mean = select(plain, origin + distance, is_finite(plain));
-        statistics[c] = vec2<f32>(mean, quotient(around, p.one_less));
+        let inv_std = quotient(1.0, square_root(variance + p.eps));
+        statistics[c] = vec4<f32>(mean, quotient(around, p.one_less), inv_std, 0.0);
     }
 }

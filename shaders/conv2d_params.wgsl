@@ -35,7 +35,7 @@ struct Params {
     y_plane: u32,
     y_row: u32,
     y_column: u32,
-    // Bit 0: begin with the bias, else with y. Bit 1: end with the activation.
+    // Bit 0: begin with the bias, else with y. Bit 1: end with the activation. Bit 2: add to y, which takes both other bits.
     ends: u32,
     parameter: f32,
 }
@@ -54,6 +54,9 @@ fn store(at: u32, output: u32, sum: f32) {
         }
         if (p.ends & 2u) != 0u {
             total = activate(total, p.parameter);
+        }
+        if (p.ends & 4u) != 0u {
+            total += y[i];
         }
         y[i] = total;
     }

@@ -57,6 +57,14 @@ fn logistic(x: f32) -> f32 {
     return select(1.0, e, x < 0.0) / (1.0 + e);
 }
 
+// The derivative of that, where it is tiny too.
+fn logistic_slope(x: f32) -> f32 {
+    // Even in x.
+    let e = exponential(-abs(x));
+    let sum = 1.0 + e;
+    return e / (sum * sum);
+}
+
 // The hyperbolic tangent, near 0 too.
 fn hyperbolic_tangent(x: f32) -> f32 {
     let m = exponential_minus_1(2.0 * clamp(x, -10.0, 10.0));
@@ -100,14 +108,21 @@ fn erf_near_0(x: f32) -> f32 {
     return fma(x, p, x);
 }
 
-// The distribution function of the standard normal.
-fn normal_cdf(x: f32) -> f32 {
+// The distribution function of the standard normal, and its density.
+fn normal_distribution(x: f32) -> vec2<f32> {
     const FRAC_1_SQRT_2: f32 = 0.70710678;
+    const FRAC_1_SQRT_2_PI: f32 = 0.39894228;
     let size = min(abs(x), 14.4);
-    let tail = bell(size, 0.5) * 0.5 * erfc_over_bell(size * FRAC_1_SQRT_2);
+    let height = bell(size, 0.5);
+    let tail = height * 0.5 * erfc_over_bell(size * FRAC_1_SQRT_2);
     let far = select(tail, 1.0 - tail, x > 0.0);
     let near = fma(erf_near_0(x * FRAC_1_SQRT_2), 0.5, 0.5);
-    return select(near, far, size > 0.9);
+    let density = select(height * FRAC_1_SQRT_2_PI, 0.0, abs(x) > 14.4);
+    return vec2<f32>(select(near, far, size > 0.9), density);
+}
+
+fn normal_cdf(x: f32) -> f32 {
+    return normal_distribution(x).x;
 }
 
 // a / b, to within a unit in the last place: drivers may be off by 2.5. Needs index.wgsl.

@@ -1,4 +1,5 @@
-// A plane moved within a frame of a value (padding), or a part of it (cropping), one output an invocation.
+// A plane moved within a frame of a value (padding), or a part of it (cropping), one output an invocation; each is the
+// gradient of the other, and as such added where update.wgsl says so.
 
 struct Params {
     count: u32,
@@ -39,5 +40,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     if row < p.in_h && column < p.in_w {
         value = x[p.x_first + n * p.x_stride + at / plane * (p.in_h * p.in_w) + row * p.in_w + column];
     }
-    y[p.y_first + n * p.y_stride + at] = value;
+    let to = p.y_first + n * p.y_stride + at;
+    y[to] = updated(y[to], value);
 }

@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 use tilewise_bench::case::Problem;
 use tilewise_bench::check::{self, laws};
-use tilewise_bench::reference::activation_at;
-use tilewise_kernels::{Activation, Shape4, Tensor};
+use tilewise_bench::gpu;
+use tilewise_bench::reference::{activation_at, derivative_at};
+use tilewise_kernels::{Activation, Backend, Shape4, Tensor, Training};
 
 use crate::strategies::{cases, config, extents, hold};
 
@@ -43,6 +44,18 @@ proptest! {
         hold(laws::gradients_keep_their_laws(&case))?;
     }
 
+    #[test]
+    fn gradients_are_adjoint(input in extents(4, 40), seed in any::<u16>()) {
+        for activation in [Activation::Identity, Activation::Relu] {
+            hold(laws::gradients_are_adjoint(&Problem::Activation { input, activation }, seed))?;
+        }
+    }
+
+    #[test]
+    fn gradients_refuse_other_shapes(case in cases(problems())) {
+        hold(laws::other_shapes_are_refused(&case))?;
+    }
+
     /// Any bits at all, NaN and infinities among them: NaN comes out of NaN and only where PyTorch has it, and the
     /// place of an element in its vector does not matter.
     #[test]
@@ -59,12 +72,33 @@ proptest! {
         }
     }
 
+    /// The same of the slope there.
+    #[test]
+    fn every_f32_has_its_slope(bits in any::<u32>(), f in functions(), at in 0..40usize) {
+        let value = f32::from_bits(bits);
+        let mut x = Tensor::zeros(Shape4::new(1, 1, 1, 40)).unwrap();
+        x.data_mut()[at] = value;
+        let ones = Tensor::from_fn(x.shape(), |_| 1.0).unwrap();
+        let (expected, magnitude) = derivative_at(f, f64::from(value));
+        for cpu in laws::devices() {
+            let slope = Training::activation_backward(&cpu, &x, f, &ones).unwrap().data()[at];
+            let near = (f64::from(slope) - expected).abs() <= 2e-6 * magnitude + 1e-37;
+            let same = slope == expected as f32 || (slope.is_nan() && expected.is_nan());
+            prop_assert!(same || near, "{}' of {:e} is {:e}, not {:e}", f.name(), value, slope, expected);
+        }
+    }
+
     #[test]
     fn parameters_that_are_no_number_are_refused(v in prop::sample::select(vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY])) {
         let x = Tensor::zeros(Shape4::new(1, 1, 2, 2)).unwrap();
         for f in [Activation::LeakyRelu { slope: v }, Activation::Elu { alpha: v }] {
             for cpu in laws::devices() {
                 prop_assert!(cpu.activation(&x, f).is_err());
+                prop_assert!(Training::activation_backward(&cpu, &x, f, &x).is_err());
+            }
+            if let Some(gpu) = gpu::of_tests() {
+                let x = gpu.upload(&x).unwrap();
+                prop_assert!(gpu.activation_backward(&x, f, &x).is_err());
             }
         }
     }

@@ -35,6 +35,16 @@ proptest! {
     }
 
     #[test]
+    fn gradients_are_adjoint(problem in problems(), seed in any::<u16>()) {
+        hold(laws::gradients_are_adjoint(&problem, seed))?;
+    }
+
+    #[test]
+    fn gradients_refuse_other_shapes(case in cases(problems())) {
+        hold(laws::other_shapes_are_refused(&case))?;
+    }
+
+    #[test]
     fn add_commutes(problem in problems(), seed in any::<u16>()) {
         let inputs = Inputs::generate(&Case { seed: seed.into(), ..Case::new(problem) }).unwrap();
         let [a, b] = &inputs.tensors[..] else { unreachable!() };

@@ -5,9 +5,12 @@ use std::cell::Cell;
 
 use tilewise_bench::check::laws;
 use tilewise_kernels::{
-    Activation, Adam, AvgPool2dParams, Axis, BatchNorm, Conv2dAlgo, Conv2dParams, Conv2dPlan, Conv2dShape,
-    ConvTranspose2dParams, ConvTranspose2dPlan, ConvTranspose2dShape, CrossEntropy, LinearPlan, LinearShape,
-    MaxPool2dParams, Padding, Result, RunningStats, Sgd, Shape4, Tensor, Update, UpsampleMode,
+    Activation, Adam, Affine, AvgPool2dParams, Axis, BatchNorm, BatchNormGradients, Conv2dAlgo,
+    Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan, Conv2dParams, Conv2dPlan, Conv2dShape,
+    ConvTranspose2dBackwardInputPlan, ConvTranspose2dBackwardWeightsPlan, ConvTranspose2dParams,
+    ConvTranspose2dPlan, ConvTranspose2dShape, CrossEntropy, LinearBackwardInputPlan,
+    LinearBackwardWeightsPlan, LinearPlan, LinearShape, MaxPool2dParams, Moments, Padding, PoolShape, Result,
+    RunningStats, Sgd, Shape4, Tensor, Training, Update, UpsampleMode,
 };
 
 /// The system's allocator, counting the calls of each thread.
@@ -65,6 +68,10 @@ fn tensor(n: usize, c: usize, h: usize, w: usize) -> Tensor {
         .unwrap()
 }
 
+fn tensor_of(shape: Shape4) -> Tensor {
+    tensor(shape.n, shape.c, shape.h, shape.w)
+}
+
 #[test]
 fn the_counter_counts() {
     let before = ALLOCATIONS.get();
@@ -108,6 +115,186 @@ fn plans_allocate_nothing() {
         let plan = LinearPlan::new(&cpu, shape, &w, None, Activation::Tanh).unwrap();
         let (mut y, mut scratch) = (Tensor::zeros(shape.output()).unwrap(), plan.scratch().unwrap());
         allocates_nothing(&format!("linear on {isa}"), || plan.run(x.view(), y.view_mut(), &mut scratch));
+    }
+}
+
+const UPDATES: [Update; 2] = [Update::Write, Update::Accumulate];
+
+#[test]
+fn plans_of_gradients_allocate_nothing() {
+    for cpu in laws::devices().map(|cpu| cpu.threads(1)) {
+        let isa = cpu.isa();
+        for (text, (c, o, k, params)) in [
+            ("3x3", (9, 20, 3, Conv2dParams::default().padding(1))),
+            ("strided", (3, 20, 5, Conv2dParams::default().padding(2).stride(2))),
+            ("1x1", (9, 20, 1, Conv2dParams::default())),
+            ("depthwise", (8, 16, 3, Conv2dParams::default().padding(1).groups(8).stride(2))),
+        ] {
+            let mut x = tensor(2, c, 13, 17);
+            let shape = Conv2dShape::new(x.shape(), o, [k, k], params).unwrap();
+            let mut w = tensor_of(shape.weights());
+            let gy = tensor_of(shape.output());
+            let (what, bias) = (format!("conv2d {text} on {isa}"), vec![1.0; o]);
+            for algo in Conv2dAlgo::ALL.into_iter().filter(|a| a.supports(&shape)) {
+                let mut plan =
+                    Conv2dPlan::new(&cpu, shape, w.data(), Some(&bias), Activation::Relu, Some(algo))
+                        .unwrap();
+                allocates_nothing(&format!("new weights of {what} by {algo}"), || {
+                    plan.set_weights(w.view(), Some(&bias))
+                });
+            }
+            let mut plan = Conv2dBackwardInputPlan::new(&cpu, shape, w.data()).unwrap();
+            let mut scratch = plan.scratch().unwrap();
+            for update in UPDATES {
+                allocates_nothing(&format!("{update:?} gradient to the input of {what}"), || {
+                    plan.set_weights(w.view())?;
+                    plan.run(gy.view(), x.view_mut(), update, &mut scratch)
+                });
+            }
+            let plan = Conv2dBackwardWeightsPlan::new(&cpu, shape).unwrap();
+            let mut scratch = plan.scratch().unwrap();
+            for update in UPDATES {
+                allocates_nothing(&format!("{update:?} gradient to the weights of {what}"), || {
+                    plan.run(x.view(), gy.view(), w.view_mut(), update, &mut scratch)
+                });
+            }
+            let mut gb = tensor(1, o, 1, 1);
+            allocates_nothing(&format!("gradient to the bias of {what}"), || {
+                Training::bias_backward_into(&cpu, gy.view(), gb.view_mut(), Update::Write)
+            });
+        }
+
+        let mut x = tensor(2, 9, 7, 8);
+        let params = ConvTranspose2dParams::default().stride(2).padding(1);
+        let shape = ConvTranspose2dShape::new(x.shape(), 5, [3, 3], params).unwrap();
+        let (mut w, gy) = (tensor_of(shape.weights()), tensor_of(shape.output()));
+        let mut plan = ConvTranspose2dPlan::new(&cpu, shape, w.data(), None, Activation::Relu).unwrap();
+        allocates_nothing(&format!("new weights of conv_transpose2d on {isa}"), || {
+            plan.set_weights(w.view(), None)
+        });
+        let mut plan = ConvTranspose2dBackwardInputPlan::new(&cpu, shape, w.data()).unwrap();
+        let mut scratch = plan.scratch().unwrap();
+        allocates_nothing(&format!("gradient to the input of conv_transpose2d on {isa}"), || {
+            plan.set_weights(w.view())?;
+            plan.run(gy.view(), x.view_mut(), Update::Write, &mut scratch)
+        });
+        let plan = ConvTranspose2dBackwardWeightsPlan::new(&cpu, shape).unwrap();
+        let mut scratch = plan.scratch().unwrap();
+        allocates_nothing(&format!("gradient to the weights of conv_transpose2d on {isa}"), || {
+            plan.run(x.view(), gy.view(), w.view_mut(), Update::Accumulate, &mut scratch)
+        });
+
+        let shape = LinearShape::new(x.shape(), 21).unwrap();
+        let (mut w, gy) = (tensor_of(shape.weights()), tensor_of(shape.output()));
+        let mut plan = LinearPlan::new(&cpu, shape, w.data(), None, Activation::Tanh).unwrap();
+        allocates_nothing(&format!("new weights of linear on {isa}"), || plan.set_weights(w.view(), None));
+        let mut plan = LinearBackwardInputPlan::new(&cpu, shape, w.data()).unwrap();
+        let mut scratch = plan.scratch().unwrap();
+        allocates_nothing(&format!("gradient to the input of linear on {isa}"), || {
+            plan.set_weights(w.view())?;
+            plan.run(gy.view(), x.view_mut(), Update::Write, &mut scratch)
+        });
+        let plan = LinearBackwardWeightsPlan::new(&cpu, shape).unwrap();
+        let mut scratch = plan.scratch().unwrap();
+        allocates_nothing(&format!("gradient to the weights of linear on {isa}"), || {
+            plan.run(x.view(), gy.view(), w.view_mut(), Update::Accumulate, &mut scratch)
+        });
+    }
+}
+
+/// Every gradient without a plan, into memory that is there, written and added.
+#[test]
+fn gradients_into_given_memory_allocate_nothing() {
+    for cpu in laws::devices().map(|cpu| cpu.threads(1)) {
+        let isa = cpu.isa();
+        for update in UPDATES {
+            let check = |what: &str, f: &mut dyn FnMut() -> Result<()>| {
+                allocates_nothing(&format!("{update:?} gradient of {what} on {isa}"), f)
+            };
+            let (x, gy) = (tensor(2, 6, 12, 18), tensor(2, 6, 12, 18));
+            let (halves, means, double) = (tensor(2, 6, 6, 9), tensor(2, 6, 1, 1), tensor(2, 12, 12, 18));
+            let (mut gx, mut small) = (tensor(2, 6, 12, 18), tensor(2, 6, 6, 9));
+            let mut framed = tensor(2, 6, 14, 20);
+            for params in [MaxPool2dParams::new(2), MaxPool2dParams::new(3).stride(2).padding(1)] {
+                let mut argmax = cpu.empty_argmax(PoolShape::max(x.shape(), params).unwrap()).unwrap();
+                check("max_pool2d", &mut || {
+                    cpu.max_pool2d_argmax_into(x.view(), params, small.view_mut(), &mut argmax)?;
+                    Training::max_pool2d_backward_into(&cpu, &argmax, halves.view(), gx.view_mut(), update)
+                });
+            }
+            for params in [AvgPool2dParams::new(2), AvgPool2dParams::new(3).stride(2).padding(1)] {
+                check("avg_pool2d", &mut || {
+                    Training::avg_pool2d_backward_into(&cpu, params, halves.view(), gx.view_mut(), update)
+                });
+            }
+            check("global_avg_pool", &mut || {
+                Training::global_avg_pool_backward_into(&cpu, means.view(), gx.view_mut(), update)
+            });
+            for f in Activation::ALL {
+                check(f.name(), &mut || {
+                    Training::activation_backward_into(&cpu, x.view(), f, gy.view(), gx.view_mut(), update)
+                });
+            }
+            for axis in Axis::ALL {
+                check("softmax", &mut || {
+                    Training::softmax_backward_into(&cpu, x.view(), axis, gy.view(), gx.view_mut(), update)
+                });
+            }
+            let (gamma, var) =
+                (tensor(1, 6, 1, 1), Tensor::from_fn(Shape4::new(1, 6, 1, 1), |_| 2.0).unwrap());
+            let [mut mean, mut inv_std] = [gamma.clone(), gamma.clone()];
+            let [mut ggamma, mut gbeta] = [gamma.clone(), gamma.clone()];
+            let mut y = tensor(2, 6, 12, 18);
+            check("batch_norm in training", &mut || {
+                let norm = Affine { gamma: gamma.view(), beta: gamma.view(), eps: 1e-5 };
+                let moments = Moments { mean: mean.view_mut(), inv_std: inv_std.view_mut() };
+                Training::batch_norm_moments_into(&cpu, x.view(), norm, None, moments, y.view_mut())?;
+                let moments = Moments { mean: mean.view(), inv_std: inv_std.view() };
+                let gradients =
+                    BatchNormGradients { x: gx.view_mut(), gamma: ggamma.view_mut(), beta: gbeta.view_mut() };
+                Training::batch_norm_train_backward_into(
+                    &cpu,
+                    x.view(),
+                    gamma.view(),
+                    moments,
+                    gy.view(),
+                    gradients,
+                    update,
+                )
+            });
+            check("batch_norm", &mut || {
+                let gradients =
+                    BatchNormGradients { x: gx.view_mut(), gamma: ggamma.view_mut(), beta: gbeta.view_mut() };
+                let (mean, var) = (gamma.view(), var.view());
+                Training::batch_norm_backward_into(
+                    &cpu,
+                    x.view(),
+                    gamma.view(),
+                    1e-5,
+                    mean,
+                    var,
+                    gy.view(),
+                    gradients,
+                    update,
+                )
+            });
+            for mode in [UpsampleMode::Nearest, UpsampleMode::Bilinear { align_corners: false }] {
+                check("upsample", &mut || {
+                    Training::upsample_backward_into(&cpu, mode, gy.view(), small.view_mut(), update)
+                });
+            }
+            check("concat", &mut || {
+                Training::concat_backward_into(&cpu, double.view(), 3, gx.view_mut(), update)
+            });
+            check("add", &mut || Training::add_backward_into(&cpu, gy.view(), gx.view_mut(), update));
+            let frame = Padding::from(1);
+            check("crop", &mut || {
+                Training::crop_backward_into(&cpu, frame, gy.view(), framed.view_mut(), update)
+            });
+            check("pad", &mut || {
+                Training::pad_backward_into(&cpu, frame, framed.view(), gx.view_mut(), update)
+            });
+        }
     }
 }
 

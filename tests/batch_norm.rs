@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 use tilewise_bench::case::{Case, Inputs, Problem, Statistics};
 use tilewise_bench::check::{self, laws};
-use tilewise_kernels::{BatchNorm, RunningStats, Shape4, Tensor};
+use tilewise_bench::gpu;
+use tilewise_kernels::{
+    Affine, BatchNorm, DeviceTensor, Moments, RunningStats, Shape4, Tensor, Tracked, Training,
+};
 
 use crate::strategies::{cases, config, extents, hold};
 
@@ -30,8 +33,76 @@ fn problems() -> impl Strategy<Value = Problem> {
     prop_oneof![inference(), training()]
 }
 
+/// What is kept for the gradient are the moments of the batch; the result and the running statistics are those of
+/// [`tilewise_kernels::Backend::batch_norm_train`], bit for bit.
+fn keeping_moments_changes_nothing<B: Training>(
+    device: &B,
+    input: Shape4,
+    eps: f32,
+    momentum: Option<f32>,
+    inputs: &Inputs,
+) -> Result<(), TestCaseError> {
+    let one = Shape4::new(1, input.c, 1, 1);
+    let upload = |i: usize| device.upload(&inputs.tensors[i].clone().reshape(one).unwrap()).unwrap();
+    let x = device.upload(&inputs.tensors[0]).unwrap();
+    let (gamma, beta) = (upload(1), upload(2));
+    let running = || momentum.map(|momentum| (upload(3), upload(4), momentum));
+    let download = |t: &B::Tensor| device.download(t).unwrap();
+
+    let mut plain_running = running();
+    let tracked =
+        plain_running.as_mut().map(|(mean, var, momentum)| Tracked { mean, var, momentum: *momentum });
+    let norm = Affine { gamma: &gamma, beta: &beta, eps };
+    let plain = device.batch_norm_train(&x, norm, tracked).unwrap();
+
+    let mut kept_running = running();
+    let tracked = kept_running.as_mut().map(|(mean, var, momentum)| Tracked {
+        mean: mean.view_mut(),
+        var: var.view_mut(),
+        momentum: *momentum,
+    });
+    let [mut mean, mut inv_std] = [device.empty(one).unwrap(), device.empty(one).unwrap()];
+    let mut y = device.empty(input).unwrap();
+    let norm = Affine { gamma: gamma.view(), beta: beta.view(), eps };
+    let moments = Moments { mean: mean.view_mut(), inv_std: inv_std.view_mut() };
+    device.batch_norm_moments_into(x.view(), norm, tracked, moments, y.view_mut()).unwrap();
+
+    hold(laws::same_bits(download(&plain).data(), download(&y).data()))?;
+    if let (Some(plain), Some(kept)) = (plain_running, kept_running) {
+        hold(laws::same_bits(download(&plain.0).data(), download(&kept.0).data()))?;
+        hold(laws::same_bits(download(&plain.1).data(), download(&kept.1).data()))?;
+    }
+    let (mean, inv_std) = (download(&mean), download(&inv_std));
+    let (count, x) = ((input.n * input.h * input.w) as f64, &inputs.tensors[0]);
+    for c in 0..input.c {
+        let channel = || (0..input.n).flat_map(|n| x.view().plane(n, c)).map(|&v| f64::from(v));
+        let want = channel().sum::<f64>() / count;
+        let variance = channel().map(|v| (v - want).powi(2)).sum::<f64>() / count;
+        prop_assert!((f64::from(mean.data()[c]) - want).abs() <= 1e-5 * (1.0 + want.abs()), "{:?}", mean);
+        let want = 1.0 / (variance + f64::from(eps)).sqrt();
+        prop_assert!((f64::from(inv_std.data()[c]) - want).abs() <= 1e-3 * want, "{:?}", inv_std);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(config())]
+
+    #[test]
+    fn keeping_moments_changes_nothing_else(problem in training()) {
+        let inputs = Inputs::generate(&Case::new(problem.clone())).unwrap();
+        let Problem::BatchNorm { input, eps, statistics } = problem else { unreachable!() };
+        let momentum = match statistics {
+            Statistics::Tracked { momentum } => Some(momentum),
+            _ => None,
+        };
+        for cpu in laws::devices() {
+            keeping_moments_changes_nothing(&cpu, input, eps, momentum, &inputs)?;
+        }
+        if let Some(gpu) = gpu::of_tests() {
+            keeping_moments_changes_nothing(gpu, input, eps, momentum, &inputs)?;
+        }
+    }
 
     #[test]
     fn batch_norm_matches_reference(case in cases(inference())) {
@@ -56,6 +127,11 @@ proptest! {
     #[test]
     fn gradients_keep_their_laws(case in cases(problems())) {
         hold(laws::gradients_keep_their_laws(&case))?;
+    }
+
+    #[test]
+    fn gradients_refuse_other_shapes(case in cases(problems())) {
+        hold(laws::other_shapes_are_refused(&case))?;
     }
 
     /// Training normalises: the result, without gamma and beta, has mean 0 and variance 1.

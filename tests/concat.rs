@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 use tilewise_bench::case::{Case, Inputs, Problem};
 use tilewise_bench::check::{self, laws};
-use tilewise_kernels::{Shape4, Tensor};
+use tilewise_bench::gpu;
+use tilewise_kernels::{DeviceTensor, Shape4, Tensor, Training, Update};
 
-use crate::strategies::{cases, config, extents, hold};
+use crate::strategies::{cases, config, extents, garbage, hold};
 
 fn parts() -> impl Strategy<Value = Vec<Shape4>> {
     (extents(1, 24), prop::collection::vec(1..9usize, 1..5))
@@ -39,6 +40,16 @@ proptest! {
         hold(laws::gradients_keep_their_laws(&case))?;
     }
 
+    #[test]
+    fn gradients_are_adjoint(problem in problems(), seed in any::<u16>()) {
+        hold(laws::gradients_are_adjoint(&problem, seed))?;
+    }
+
+    #[test]
+    fn gradients_refuse_other_shapes(case in cases(problems())) {
+        hold(laws::other_shapes_are_refused(&case))?;
+    }
+
     /// What was put together can be taken apart as ranges of channels.
     #[test]
     fn ranges_of_channels_are_the_parts(problem in problems()) {
@@ -65,6 +76,24 @@ proptest! {
         for cpu in laws::devices() {
             let y = cpu.concat(&parts.iter().collect::<Vec<_>>());
             prop_assert!(all_fit || y.is_err(), "{:?}", shapes);
+        }
+    }
+
+    /// Channels that are not there have no gradient.
+    #[test]
+    fn gradients_of_garbage_never_panic(channels in (0..5usize, 0..5usize), first in garbage()) {
+        fn accepted<B: Training>(device: &B, [of_x, of_y]: [usize; 2], first: usize) -> bool {
+            let gy = device.upload(&Tensor::zeros(Shape4::new(2, of_y, 1, 3)).unwrap()).unwrap();
+            let mut gx = device.empty(Shape4::new(2, of_x, 1, 3)).unwrap();
+            device.concat_backward_into(gy.view(), first, gx.view_mut(), Update::Write).is_ok()
+        }
+        let channels = [channels.0, channels.1];
+        let fits = first.checked_add(channels[0]).is_some_and(|end| end <= channels[1]);
+        for cpu in laws::devices() {
+            prop_assert_eq!(accepted(&cpu, channels, first), fits);
+        }
+        if let Some(gpu) = gpu::of_tests() {
+            prop_assert_eq!(accepted(gpu, channels, first), fits);
         }
     }
 }

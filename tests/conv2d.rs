@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 use tilewise_bench::case::{Case, Inputs, Problem};
 use tilewise_bench::check::{self, kernels, laws};
+use tilewise_bench::gpu;
 use tilewise_kernels::{
-    Activation, Conv2dAlgo, Conv2dParams, Conv2dPlan, Conv2dShape, Padding, Shape4, Tensor, TensorView,
+    Activation, Conv2dAlgo, Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan, Conv2dParams, Conv2dPlan,
+    Conv2dShape, Padding, Shape4, Tensor, TensorView, Training,
 };
 
 use crate::strategies::{cases, config, garbage, hold};
@@ -108,6 +110,21 @@ proptest! {
     #[test]
     fn gradients_keep_their_laws(case in cases(problems())) {
         hold(laws::gradients_keep_their_laws(&case))?;
+    }
+
+    #[test]
+    fn gradients_are_adjoint(problem in problems(), seed in any::<u16>()) {
+        hold(laws::gradients_are_adjoint(&problem, seed))?;
+    }
+
+    #[test]
+    fn weights_can_be_replaced(case in cases(problems())) {
+        hold(laws::weights_can_be_replaced(&case))?;
+    }
+
+    #[test]
+    fn gradients_refuse_other_shapes(case in cases(problems())) {
+        hold(laws::other_shapes_are_refused(&case))?;
     }
 
     #[test]
@@ -260,7 +277,14 @@ proptest! {
             // Lengths that fit nothing.
             for cpu in laws::devices() {
                 let plan = Conv2dPlan::new(&cpu, shape, &[0.0; 3], Some(&[0.0; 2]), Activation::Relu, None);
-                prop_assert!(plan.is_err() || shape.weights().dims().iter().product::<usize>() == 3);
+                let three = shape.weights().dims().iter().product::<usize>() == 3;
+                prop_assert!(plan.is_err() || three);
+                prop_assert_eq!(Conv2dBackwardInputPlan::new(&cpu, shape, &[0.0; 3]).is_ok(), three);
+                let _ = Conv2dBackwardWeightsPlan::new(&cpu, shape).and_then(|plan| plan.scratch());
+            }
+            if let Some(gpu) = gpu::of_tests() {
+                let _ = gpu.plan_conv2d_backward_input(shape, &[0.0; 3]);
+                let _ = gpu.plan_conv2d_backward_weights(shape);
             }
             let _ = params.same_padding(input.into(), kernel);
         }

@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 use tilewise_bench::case::{Case, Inputs, Numbers, Problem};
 use tilewise_bench::check::{self, kernels, laws};
+use tilewise_bench::gpu;
 use tilewise_kernels::{
-    Activation, Conv2dParams, ConvTranspose2dParams, ConvTranspose2dShape, Padding, Shape4, Tensor,
+    Activation, Conv2dParams, ConvTranspose2dBackwardInputPlan, ConvTranspose2dBackwardWeightsPlan,
+    ConvTranspose2dParams, ConvTranspose2dShape, Padding, Shape4, Tensor, Training,
 };
 
 use crate::strategies::{cases, config, garbage, hold};
@@ -61,6 +63,21 @@ proptest! {
     #[test]
     fn gradients_keep_their_laws(case in cases(problems())) {
         hold(laws::gradients_keep_their_laws(&case))?;
+    }
+
+    #[test]
+    fn gradients_are_adjoint(problem in problems(), seed in any::<u16>()) {
+        hold(laws::gradients_are_adjoint(&problem, seed))?;
+    }
+
+    #[test]
+    fn weights_can_be_replaced(case in cases(problems())) {
+        hold(laws::weights_can_be_replaced(&case))?;
+    }
+
+    #[test]
+    fn gradients_refuse_other_shapes(case in cases(problems())) {
+        hold(laws::other_shapes_are_refused(&case))?;
     }
 
     #[test]
@@ -122,7 +139,18 @@ proptest! {
         let [top, bottom, left, right] = sides;
         let padding = Padding { top, bottom, left, right };
         let params = ConvTranspose2dParams { stride, padding, output_padding, dilation, groups };
-        let _ = ConvTranspose2dShape::new(input.into(), outputs, kernel, params);
+        if let Ok(shape) = ConvTranspose2dShape::new(input.into(), outputs, kernel, params) {
+            for cpu in laws::devices() {
+                let three = shape.weights().dims().iter().product::<usize>() == 3;
+                let plan = ConvTranspose2dBackwardInputPlan::new(&cpu, shape, &[0.0; 3]);
+                prop_assert_eq!(plan.is_ok(), three);
+                let _ = ConvTranspose2dBackwardWeightsPlan::new(&cpu, shape).and_then(|plan| plan.scratch());
+            }
+            if let Some(gpu) = gpu::of_tests() {
+                let _ = gpu.plan_conv_transpose2d_backward_input(shape, &[0.0; 3]);
+                let _ = gpu.plan_conv_transpose2d_backward_weights(shape);
+            }
+        }
         let x = Tensor::zeros(Shape4::new(1, 2, 3, 3)).unwrap();
         let w = Tensor::zeros(Shape4::new(2, 2, 2, 2)).unwrap();
         for cpu in laws::devices() {

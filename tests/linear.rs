@@ -3,7 +3,11 @@
 use proptest::prelude::*;
 use tilewise_bench::case::{Inputs, Problem};
 use tilewise_bench::check::{self, kernels, laws};
-use tilewise_kernels::{Activation, Conv2dParams, LinearPlan, LinearShape, Shape4, Tensor};
+use tilewise_bench::gpu;
+use tilewise_kernels::{
+    Activation, Conv2dParams, LinearBackwardInputPlan, LinearBackwardWeightsPlan, LinearPlan, LinearShape,
+    Shape4, Tensor, Training,
+};
 
 use crate::strategies::{cases, config, garbage, hold};
 
@@ -38,6 +42,21 @@ proptest! {
     #[test]
     fn gradients_keep_their_laws(case in cases(problems())) {
         hold(laws::gradients_keep_their_laws(&case))?;
+    }
+
+    #[test]
+    fn gradients_are_adjoint(problem in problems(), seed in any::<u16>()) {
+        hold(laws::gradients_are_adjoint(&problem, seed))?;
+    }
+
+    #[test]
+    fn weights_can_be_replaced(case in cases(problems())) {
+        hold(laws::weights_can_be_replaced(&case))?;
+    }
+
+    #[test]
+    fn gradients_refuse_other_shapes(case in cases(problems())) {
+        hold(laws::other_shapes_are_refused(&case))?;
     }
 
     #[test]
@@ -79,6 +98,13 @@ proptest! {
             for cpu in laws::devices() {
                 let plan = LinearPlan::new(&cpu, shape, &[0.0; 5], Some(&[0.0; 7]), Activation::Relu);
                 prop_assert!(plan.is_err());
+                let five = shape.weights().dims().iter().product::<usize>() == 5;
+                prop_assert_eq!(LinearBackwardInputPlan::new(&cpu, shape, &[0.0; 5]).is_ok(), five);
+                let _ = LinearBackwardWeightsPlan::new(&cpu, shape).and_then(|plan| plan.scratch());
+            }
+            if let Some(gpu) = gpu::of_tests() {
+                let _ = gpu.plan_linear_backward_input(shape, &[0.0; 5]);
+                let _ = gpu.plan_linear_backward_weights(shape);
             }
         }
         let x = Tensor::zeros(Shape4::new(2, 3, 1, 1)).unwrap();

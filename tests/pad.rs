@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use tilewise_bench::case::{Case, Inputs, Problem};
 use tilewise_bench::check::{self, laws};
-use tilewise_kernels::{CropShape, PadShape, Padding, Shape4, Tensor};
+use tilewise_bench::gpu;
+use tilewise_kernels::{CropShape, PadShape, Padding, Shape4, Tensor, Training};
 
 use crate::strategies::{cases, config, extents, garbage, hold};
 
@@ -61,6 +62,16 @@ proptest! {
     }
 
     #[test]
+    fn gradients_are_adjoint(problem in problems(), seed in any::<u16>()) {
+        hold(laws::gradients_are_adjoint(&problem, seed))?;
+    }
+
+    #[test]
+    fn gradients_refuse_other_shapes(case in cases(problems())) {
+        hold(laws::other_shapes_are_refused(&case))?;
+    }
+
+    #[test]
     fn crop_undoes_pad(problem in pads()) {
         let Problem::Pad { shape, value } = problem else { unreachable!() };
         let x = Inputs::generate(&Case::new(problem)).unwrap().tensors.remove(0);
@@ -78,6 +89,30 @@ proptest! {
         let x = Tensor::zeros(Shape4::new(1, 2, 3, 3)).unwrap();
         for cpu in laws::devices() {
             let _ = (cpu.pad(&x, padding, 0.0), cpu.crop(&x, padding));
+        }
+    }
+
+    #[test]
+    fn gradients_of_garbage_never_panic(
+        sides in prop::array::uniform4(garbage()),
+        input in prop::array::uniform4(0..4usize), output in prop::array::uniform4(0..4usize),
+    ) {
+        fn accepted<B: Training>(device: &B, padding: Padding, input: Shape4, output: Shape4) -> [bool; 2] {
+            let gy = device.upload(&Tensor::zeros(output).unwrap()).unwrap();
+            let padded = device.pad_backward(input, padding, &gy);
+            [padded.is_ok(), device.crop_backward(input, padding, &gy).is_ok()]
+        }
+        let [top, bottom, left, right] = sides;
+        let (padding, input, output) = (Padding { top, bottom, left, right }, input.into(), output.into());
+        let fits = [
+            PadShape::new(input, padding).is_ok_and(|shape| shape.output() == output),
+            CropShape::new(input, padding).is_ok_and(|shape| shape.output() == output),
+        ];
+        for cpu in laws::devices() {
+            prop_assert_eq!(accepted(&cpu, padding, input, output), fits);
+        }
+        if let Some(gpu) = gpu::of_tests() {
+            prop_assert_eq!(accepted(gpu, padding, input, output), fits);
         }
     }
 }

@@ -1,9 +1,13 @@
 //! Pooling: the laws, for every device.
 
 use proptest::prelude::*;
-use tilewise_bench::case::Problem;
-use tilewise_bench::check::{self, laws};
-use tilewise_kernels::{AvgPool2dParams, Conv2dParams, MaxPool2dParams, Padding, PoolShape, Shape4, Tensor};
+use tilewise_bench::case::{Case, Inputs, Numbers, Problem};
+use tilewise_bench::check::{self, gradients, laws};
+use tilewise_bench::gpu;
+use tilewise_kernels::{
+    Argmax, AvgPool2dParams, Conv2dParams, DeviceTensor, MaxPool2dParams, Padding, PoolShape, Shape4, Tensor,
+    Training, Update,
+};
 
 use crate::strategies::{cases, config, extents, garbage, hold};
 
@@ -42,8 +46,115 @@ fn pools() -> impl Strategy<Value = Problem> {
     prop_oneof![max_pools(), avg_pools(), global]
 }
 
+/// The maximum of each window, whether or not its place is remembered; and each element of `gy` arrives once, in a maximum
+/// of its window.
+fn each_gradient_arrives_once<B: Training>(
+    device: &B,
+    shape: &PoolShape,
+    params: MaxPool2dParams,
+    x: &Tensor,
+    gy: &Tensor,
+) -> Result<(), TestCaseError> {
+    let on_device = device.upload(x).unwrap();
+    let (y, argmax) = device.max_pool2d_argmax(&on_device, params).unwrap();
+    let y = device.download(&y).unwrap();
+    let plain = device.download(&device.max_pool2d(&on_device, params).unwrap()).unwrap();
+    hold(laws::same_bits(plain.data(), y.data()))?;
+
+    let (input, output) = (shape.input(), shape.output());
+    let routed = |gy: &Tensor| {
+        let gy = device.upload(gy).unwrap();
+        device.download(&device.max_pool2d_backward(input, &argmax, &gy).unwrap()).unwrap()
+    };
+    // Integers, so that sums are exact.
+    let gx = routed(gy);
+    for n in 0..output.n {
+        for c in 0..output.c {
+            let sum = |t: &Tensor| t.view().plane(n, c).iter().sum::<f32>();
+            prop_assert_eq!(sum(&gx), sum(gy));
+        }
+    }
+    // A single one at a time, in a plane of its own.
+    for i in 0..output.h.min(4) {
+        for j in 0..output.w.min(4) {
+            let hot = |at: [usize; 4]| f32::from(u8::from(at[2..] == [i, j]));
+            let gx = routed(&Tensor::from_fn(output, hot).unwrap());
+            for n in 0..output.n {
+                for c in 0..output.c {
+                    let (gx, x) = (gx.view(), x.view());
+                    let (gx, x) = (gx.plane(n, c), x.plane(n, c));
+                    let hit: Vec<_> = (0..gx.len()).filter(|&at| gx[at] != 0.0).collect();
+                    prop_assert_eq!(hit.len(), 1);
+                    prop_assert_eq!((gx[hit[0]], x[hit[0]]), (1.0, y.at(n, c, i, j)));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(config())]
+
+    #[test]
+    fn max_pool2d_gives_each_gradient_to_one_maximum(problem in max_pools(), seed in any::<u16>()) {
+        let case = Case { problem, numbers: Numbers::Integer, seed: seed.into() };
+        let (x, gy) = (Inputs::generate(&case).unwrap().tensors.remove(0), gradients::upstream(&case).unwrap());
+        let Problem::MaxPool2d { shape, params } = case.problem else { unreachable!() };
+        for cpu in laws::devices() {
+            each_gradient_arrives_once(&cpu, &shape, params, &x, &gy)?;
+        }
+        if let Some(gpu) = gpu::of_tests() {
+            each_gradient_arrives_once(gpu, &shape, params, &x, &gy)?;
+        }
+    }
+
+    /// The gradients of means add up to what came, if padding takes no part.
+    #[test]
+    fn avg_pool2d_shares_each_gradient_out(problem in avg_pools(), seed in any::<u16>()) {
+        let Problem::AvgPool2d { shape, params } = problem else { unreachable!() };
+        let params = params.count_include_pad(false);
+        let case = Case { problem: Problem::AvgPool2d { shape, params }, seed: seed.into(), numbers: Numbers::Real };
+        let gy = gradients::upstream(&case).unwrap();
+        for cpu in laws::devices() {
+            let gx = Training::avg_pool2d_backward(&cpu, shape.input(), params, &gy).unwrap();
+            let sum = |t: &Tensor| t.data().iter().map(|&v| f64::from(v)).sum::<f64>();
+            prop_assert!((sum(&gx) - sum(&gy)).abs() <= 1e-5 * (1.0 + gy.data().len() as f64), "{:?}", gx);
+        }
+    }
+
+    /// Windows and positions that fit nothing: errors, on every device.
+    #[test]
+    fn gradients_of_garbage_never_panic(
+        kernel in prop::array::uniform2(garbage()),
+        stride in prop::array::uniform2(garbage()),
+        padding in prop::array::uniform2(garbage()),
+        sizes in prop::array::uniform4(0..5usize),
+        flags in any::<(bool, bool)>(),
+        positions in prop::collection::vec(any::<u32>(), 0..9),
+    ) {
+        fn try_it<B: Training>(device: &B, avg: AvgPool2dParams, [gh, gw, h, w]: [usize; 4]) {
+            let gy = device.upload(&Tensor::zeros(Shape4::new(1, 2, gh, gw)).unwrap()).unwrap();
+            let input = Shape4::new(1, 2, h, w);
+            let _ = device.avg_pool2d_backward(input, avg, &gy);
+            let _ = device.global_avg_pool_backward(input, &gy);
+            let x = device.upload(&Tensor::zeros(input).unwrap()).unwrap();
+            if let Ok((_, argmax)) = device.max_pool2d_argmax(&x, max_params(avg)) {
+                let _ = device.max_pool2d_backward(input, &argmax, &gy);
+            }
+        }
+        let avg = AvgPool2dParams { kernel, stride, padding, ceil_mode: flags.0, count_include_pad: flags.1 };
+        for cpu in laws::devices() {
+            try_it(&cpu, avg, sizes);
+        }
+        if let Some(gpu) = gpu::of_tests() {
+            try_it(gpu, avg, sizes);
+        }
+        // Four windows side by side: position i of them is 2 i or 2 i + 1.
+        let shape = PoolShape::max(Shape4::new(1, 1, 1, 8), MaxPool2dParams { kernel: [1, 2], stride: [1, 2], padding: [0, 0], ceil_mode: false }).unwrap();
+        let fits = positions.len() == 4 && (0..).zip(&positions).all(|(i, &p)| p / 2 == i);
+        prop_assert_eq!(Argmax::new(shape, positions).is_ok(), fits);
+    }
 
     #[test]
     fn max_pool2d_matches_reference(case in cases(max_pools())) {
@@ -73,6 +184,16 @@ proptest! {
     #[test]
     fn gradients_keep_their_laws(case in cases(pools())) {
         hold(laws::gradients_keep_their_laws(&case))?;
+    }
+
+    #[test]
+    fn gradients_are_adjoint(problem in pools(), seed in any::<u16>()) {
+        hold(laws::gradients_are_adjoint(&problem, seed))?;
+    }
+
+    #[test]
+    fn gradients_refuse_other_shapes(case in cases(pools())) {
+        hold(laws::other_shapes_are_refused(&case))?;
     }
 
     /// The sum of a window is a depthwise convolution with ones; so is its mean, times the window's size, where all
@@ -152,6 +273,21 @@ fn a_nan_in_the_window_comes_out() {
             }
         }
     }
+}
+
+#[test]
+fn an_argmax_of_another_pooling_is_refused() {
+    fn refused<B: Training>(device: &B) {
+        let x = device.upload(&Tensor::zeros(Shape4::new(1, 1, 4, 4)).unwrap()).unwrap();
+        let (params, other) = (MaxPool2dParams::new(2), MaxPool2dParams::new(2).stride(1));
+        let mut argmax = device.empty_argmax(PoolShape::max(x.shape(), other).unwrap()).unwrap();
+        let mut y = device.empty(Shape4::new(1, 1, 2, 2)).unwrap();
+        assert!(device.max_pool2d_argmax_into(x.view(), params, y.view_mut(), &mut argmax).is_err());
+        let mut gx = device.empty(x.shape()).unwrap();
+        assert!(device.max_pool2d_backward_into(&argmax, y.view(), gx.view_mut(), Update::Write).is_err());
+    }
+    laws::devices().for_each(|cpu| refused(&cpu));
+    gpu::of_tests().into_iter().for_each(refused);
 }
 
 #[test]

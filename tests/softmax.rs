@@ -41,6 +41,11 @@ proptest! {
     }
 
     #[test]
+    fn gradients_refuse_other_shapes(case in cases(shapes().prop_map(Problem::Softmax))) {
+        hold(laws::other_shapes_are_refused(&case))?;
+    }
+
+    #[test]
     fn softmax_sums_to_one(shape in shapes(), seed in any::<u16>()) {
         let s = shape.input();
         let axis = shape.axis().index();

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use tilewise_bench::case::Problem;
 use tilewise_bench::check::{self, laws};
-use tilewise_kernels::{Shape4, Tensor, UpsampleMode, UpsampleShape};
+use tilewise_bench::gpu;
+use tilewise_kernels::{Shape4, Tensor, Training, UpsampleMode, UpsampleShape};
 
 use crate::strategies::{cases, config, extents, garbage, hold};
 
@@ -39,6 +40,16 @@ proptest! {
     #[test]
     fn gradients_keep_their_laws(case in cases(shapes().prop_map(Problem::Upsample))) {
         hold(laws::gradients_keep_their_laws(&case))?;
+    }
+
+    #[test]
+    fn gradients_are_adjoint(problem in shapes().prop_map(Problem::Upsample), seed in any::<u16>()) {
+        hold(laws::gradients_are_adjoint(&problem, seed))?;
+    }
+
+    #[test]
+    fn gradients_refuse_other_shapes(case in cases(shapes().prop_map(Problem::Upsample))) {
+        hold(laws::other_shapes_are_refused(&case))?;
     }
 
     #[test]
@@ -85,6 +96,26 @@ proptest! {
         let x = Tensor::zeros(Shape4::new(1, 1, 2, 3)).unwrap();
         for cpu in laws::devices() {
             let _ = cpu.upsample(&x, size, mode);
+        }
+    }
+
+    /// Planes of any two sizes, none among them: a gradient or an error.
+    #[test]
+    fn gradients_of_garbage_never_panic(
+        input in prop::array::uniform4(0..4usize), output in prop::array::uniform4(0..4usize),
+        mode in prop::sample::select(&MODES[..]),
+    ) {
+        fn accepted<B: Training>(device: &B, input: Shape4, output: Shape4, mode: UpsampleMode) -> bool {
+            let gy = device.upload(&Tensor::zeros(output).unwrap()).unwrap();
+            device.upsample_backward(input, mode, &gy).is_ok()
+        }
+        let [input, output] = [input, output].map(Shape4::from);
+        let fits = UpsampleShape::new(input, [output.h, output.w], mode).is_ok_and(|shape| shape.output() == output);
+        for cpu in laws::devices() {
+            prop_assert_eq!(accepted(&cpu, input, output, mode), fits);
+        }
+        if let Some(gpu) = gpu::of_tests() {
+            prop_assert_eq!(accepted(gpu, input, output, mode), fits);
         }
     }
 }

@@ -102,7 +102,7 @@ pub use cpu::{
 };
 pub use error::{Dims, Error, Expected, Got, Result};
 #[cfg(feature = "gpu")]
-pub use gpu::{Gpu, GpuOptions, GpuTensor, GpuView, GpuViewMut};
+pub use gpu::{Gpu, GpuArgmax, GpuOptions, GpuTensor, GpuView, GpuViewMut};
 pub use shape::*;
 pub use simd::Isa;
 pub use tensor::{Shape4, Tensor, TensorView, TensorViewMut};

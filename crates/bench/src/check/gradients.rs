@@ -1,13 +1,13 @@
 //! The gradients of a problem: by the kernels of any device, and by the naive reference.
 //!
 //! Those of what a loss can change: data, weights, bias, factors. Statistics have none, given or running; the targets of a
-//! loss have one by the reference alone (kernels take them as constants), and steps of training have none.
+//! loss have one by the reference alone (kernels take them as constants).
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tilewise_kernels::{
     Activation, Affine, BatchNormGradients, DeviceTensor, DeviceView, Moments, Result, Shape4, Tensor,
-    Training, Update, View, ViewMut,
+    Training, Update, UpsampleMode, View, ViewMut,
 };
 
 use super::device::per_channel;
@@ -35,13 +35,15 @@ pub fn of(case: &Case) -> Case {
     case
 }
 
+/// Operands without a gradient of the kernels.
+const CONSTANT: [&str; 5] = ["mean", "var", "target", "weight", "pos_weight"];
+
 /// The operands that kernels give a gradient to, in the order of [`Problem::inputs`], each named after its operand: `gx` for
-/// `x`.
+/// `x`. None of a step of training.
 pub fn operands(problem: &Problem) -> Vec<Operand> {
-    const CONSTANTS: [&str; 5] = ["mean", "var", "target", "weight", "pos_weight"];
     let inputs = problem.inputs().into_iter().filter(|_| !problem.op().is_step());
     inputs
-        .filter(|operand| !CONSTANTS.contains(&operand.name.as_str()))
+        .filter(|operand| !CONSTANT.contains(&operand.name.as_str()))
         .map(|operand| Operand { name: format!("g{}", operand.name), ..operand })
         .collect()
 }
@@ -60,7 +62,7 @@ pub fn upstream(case: &Case) -> Result<Tensor> {
     Ok(gy)
 }
 
-/// The gradients by the kernels, in the order of [`operands`].
+/// The gradients by the easy calls, in the order of [`operands`]; by [`solve_into`] where there are none.
 ///
 /// # Errors
 /// Whatever the kernels refuse.
@@ -72,14 +74,78 @@ pub fn solve<B: Training>(
 ) -> Result<Vec<Tensor>> {
     let data = inputs.tensors.iter().take(problem.data_inputs());
     let data = data.map(|t| device.upload(t)).collect::<Result<Vec<_>>>()?;
-    let views: Vec<_> = data.iter().map(|t| t.view()).collect();
-    let device_gy = device.upload(gy)?;
-    let operands = operands(problem);
-    let shapes = operands.iter().map(|operand| operand.shape);
-    let mut gradients = shapes.map(|shape| device.empty(shape)).collect::<Result<Vec<_>>>()?;
-    let to = gradients.iter_mut().map(|g| g.view_mut()).collect();
-    solve_into(device, problem, &views, inputs, (gy, device_gy.view()), to, Update::Write)?;
-    gradients.iter().map(|g| device.download(g)).collect()
+    let (x, weights) = (&data[0], || &inputs.tensors[1]);
+    let (scale, on_device) = (scale(gy), device.upload(gy)?);
+    let weighted = |gx: B::Tensor, gw: B::Tensor, bias: bool| -> Result<Vec<B::Tensor>> {
+        let gb = bias.then(|| device.bias_backward(&on_device)).transpose()?;
+        Ok([gx, gw].into_iter().chain(gb).collect())
+    };
+    let gradients = match *problem {
+        Problem::Conv2d { ref shape, bias, .. } => weighted(
+            device.conv2d_backward_input(shape, weights(), &on_device)?,
+            device.conv2d_backward_weights(shape, x, &on_device)?,
+            bias,
+        )?,
+        Problem::ConvTranspose2d { ref shape, bias, .. } => weighted(
+            device.conv_transpose2d_backward_input(shape, weights(), &on_device)?,
+            device.conv_transpose2d_backward_weights(shape, x, &on_device)?,
+            bias,
+        )?,
+        Problem::Linear { ref shape, bias, .. } => weighted(
+            device.linear_backward_input(shape, weights(), &on_device)?,
+            device.linear_backward_weights(shape, x, &on_device)?,
+            bias,
+        )?,
+        Problem::MaxPool2d { params, .. } => {
+            let (_, argmax) = device.max_pool2d_argmax(x, params)?;
+            vec![device.max_pool2d_backward(x.shape(), &argmax, &on_device)?]
+        }
+        Problem::AvgPool2d { params, .. } => {
+            vec![device.avg_pool2d_backward(x.shape(), params, &on_device)?]
+        }
+        Problem::GlobalAvgPool { input } => vec![device.global_avg_pool_backward(input, &on_device)?],
+        Problem::Activation { activation, .. } => {
+            vec![device.activation_backward(x, activation, &on_device)?]
+        }
+        Problem::Softmax(shape) => {
+            vec![device.softmax_backward(&device.softmax(x, shape.axis())?, shape.axis(), &on_device)?]
+        }
+        Problem::Upsample(shape) => {
+            vec![device.upsample_backward(shape.input(), shape.mode(), &on_device)?]
+        }
+        Problem::Concat { ref parts } => device.concat_backward(parts, &on_device)?,
+        Problem::Pad { shape, .. } => {
+            vec![device.pad_backward(shape.input(), shape.padding(), &on_device)?]
+        }
+        Problem::Crop(shape) => vec![device.crop_backward(shape.input(), shape.margins(), &on_device)?],
+        Problem::CrossEntropy { .. } => {
+            let params = problem.cross_entropy(inputs);
+            vec![device.cross_entropy_backward(x, &inputs.labels, params, scale)?]
+        }
+        Problem::BceWithLogits { .. } => {
+            vec![device.bce_with_logits_backward(x, &data[1], problem.pos_weight(inputs), scale)?]
+        }
+        Problem::Mse { .. } => vec![device.mse_backward(x, &data[1], scale)?],
+        Problem::L1 { .. } => vec![device.l1_backward(x, &data[1], scale)?],
+        Problem::Dice { smooth, .. } => vec![device.dice_backward(x, &data[1], smooth, scale)?],
+        // Steps of training have none.
+        Problem::Sgd { .. } | Problem::Adam { .. } | Problem::ClipNorm { .. } => Vec::new(),
+        Problem::BatchNorm { .. } | Problem::Add { .. } => {
+            let shapes = operands(problem).into_iter().map(|operand| operand.shape);
+            let mut gradients = shapes.map(|shape| device.empty(shape)).collect::<Result<Vec<_>>>()?;
+            let to = gradients.iter_mut().map(|g| g.view_mut()).collect();
+            let data: Vec<_> = data.iter().map(|t| t.view()).collect();
+            solve_into(device, problem, &data, inputs, (gy, on_device.view()), to, Update::Write)?;
+            gradients
+        }
+    };
+    let results = gradients.iter().zip(operands(problem));
+    results.map(|(g, operand)| device.download(g)?.reshape(operand.shape)).collect()
+}
+
+/// The gradient to a loss, which is a number of the host.
+fn scale(gy: &Tensor) -> f32 {
+    gy.data().first().copied().unwrap_or(1.0)
 }
 
 /// Writes the gradients to `to`, in the order of [`operands`], or adds them. `data` is as for [`super::kernels::solve_into`];
@@ -98,7 +164,7 @@ pub fn solve_into<B: Training>(
 ) -> Result<()> {
     let vector = |i: usize| per_channel(device, &inputs.tensors[i]);
     let weights = || inputs.tensors[1].data();
-    let scale = host_gy.data().first().copied().unwrap_or(1.0);
+    let scale = scale(host_gy);
     let mut to = to.into_iter();
     let mut next = || to.next().expect("a view for each of the operands");
     let x = data[0];
@@ -206,6 +272,7 @@ pub fn solve_into<B: Training>(
         Problem::Mse { .. } => device.mse_backward_into(x, data[1], scale, next(), update),
         Problem::L1 { .. } => device.l1_backward_into(x, data[1], scale, next(), update),
         Problem::Dice { smooth, .. } => device.dice_backward_into(x, data[1], smooth, scale, next(), update),
+        // Steps of training have no gradients.
         Problem::Sgd { .. } | Problem::Adam { .. } | Problem::ClipNorm { .. } => Ok(()),
     }
 }
@@ -213,11 +280,17 @@ pub fn solve_into<B: Training>(
 /// What each gradient of [`operands`] must be.
 pub fn targets(problem: &Problem, inputs: &Inputs, gy: &[f32], numbers: Numbers) -> Vec<Target> {
     let sums = |answer: Answer| match (problem, numbers) {
-        // Sums of products of integers are exact in any order.
+        // Sums of integers and of their products are exact in any order.
         (
-            Problem::Conv2d { .. } | Problem::ConvTranspose2d { .. } | Problem::Linear { .. },
+            Problem::Conv2d { .. }
+            | Problem::ConvTranspose2d { .. }
+            | Problem::Linear { .. }
+            | Problem::MaxPool2d { .. },
             Numbers::Integer,
         ) => Target::integers(answer),
+        (Problem::Upsample(shape), Numbers::Integer) if shape.mode() == UpsampleMode::Nearest => {
+            Target::integers(answer)
+        }
         _ => Target::rounded(answer),
     };
     let wanted = operands(problem);
@@ -288,6 +361,7 @@ pub fn reference(problem: &Problem, inputs: &Inputs, gy: &[f32]) -> Vec<(String,
         Problem::Dice { input, smooth } => {
             reference::dice_backward(*input, x, data(1), *smooth, gy[0]).into()
         }
+        // Steps of training have none.
         Problem::Sgd { .. } | Problem::Adam { .. } | Problem::ClipNorm { .. } => Vec::new(),
     };
     let names = problem.inputs().into_iter().map(|input| format!("g{}", input.name));

@@ -2,9 +2,10 @@
 //! [`TensorViewMut::channels`].)
 
 use crate::cpu::{Cpu, expect_shape, threads};
-use crate::error::{Error, Expected, Result};
+use crate::error::Result;
+use crate::shape::concat::backward_channels;
 use crate::shape::{Update, concat_shape};
-use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut};
+use crate::tensor::{Tensor, TensorView, TensorViewMut};
 
 const OP: &str = "concat";
 
@@ -64,22 +65,16 @@ impl Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        let (op, input) = ("concat_backward", gx.shape());
-        let channels = gy.shape().c;
-        expect_shape(op, "output gradient shape", Shape4 { c: channels, ..input }, gy.shape())?;
-        let most = channels.checked_sub(input.c).ok_or_else(|| {
-            Error::invalid(op, "input gradient channels", Expected::AtMost(channels), input.c)
-        })?;
-        if first > most {
-            return Err(Error::invalid(op, "first channel", Expected::AtMost(most), first));
-        }
-        self.add_backward_into(gy.channels(first..first + input.c)?, gx, update)
+        let channels = backward_channels(gy.shape(), first, gx.shape())?;
+        self.add_backward_into(gy.channels(channels)?, gx, update)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
+    use crate::tensor::Shape4;
 
     #[test]
     fn parts_of_all_sizes_across_chunks() -> Result<()> {

@@ -4,12 +4,14 @@
 use crate::cpu::conv2d::engine::{Engine, Spec};
 use crate::cpu::conv2d::phased::PhasedEngine;
 use crate::cpu::conv2d::weights::{self, WeightsGradient};
-use crate::cpu::plan::{Description, check_new_weights, check_views};
+use crate::cpu::plan::{Description, check_memory, check_views};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::Result;
 use crate::shape::correlation::{Correlation, Placement};
-use crate::shape::{Activation, ConvTranspose2dParams, ConvTranspose2dShape, Update, check_weights};
+use crate::shape::{
+    Activation, ConvTranspose2dParams, ConvTranspose2dShape, Update, check_new_weights, check_weights,
+};
 use crate::tensor::{Tensor, TensorView, TensorViewMut, checked_product};
 
 const OP: &str = "conv_transpose2d";
@@ -67,7 +69,7 @@ impl ConvTranspose2dPlan {
     pub fn set_weights(&mut self, weights: TensorView<'_>, bias: Option<&[f32]>) -> Result<()> {
         let shape = self.engine.shape();
         let bias_len = self.has_bias.then_some(shape.output().c);
-        check_new_weights(OP, shape.weights(), weights, bias_len, bias)?;
+        check_new_weights(OP, shape.weights(), weights.shape(), bias_len, bias.map(<[f32]>::len))?;
         self.engine.set_weights(weights);
         bias.map_or(Ok(()), |bias| self.engine.set_bias(bias))
     }
@@ -167,7 +169,7 @@ impl ConvTranspose2dBackwardInputPlan {
     /// [`crate::Error::Invalid`] for another shape.
     pub fn set_weights(&mut self, weights: TensorView<'_>) -> Result<()> {
         let w = self.shape.weights();
-        check_new_weights(INPUT, w, weights, None, None)?;
+        check_new_weights(INPUT, w, weights.shape(), None, None)?;
         let (outputs, kernel) = (w.n / self.shape.params().groups, w.h * w.w);
         self.engine.set_weights(|group, output, channel, tap| {
             weights.image(group * outputs + output)[channel * kernel + tap]
@@ -236,6 +238,7 @@ impl ConvTranspose2dBackwardWeightsPlan {
     /// [`crate::Error::Overflow`]; [`crate::Error::OutOfMemory`].
     pub fn new(cpu: &Cpu, shape: ConvTranspose2dShape) -> Result<Self> {
         let (w, groups) = (shape.weights(), shape.params().groups);
+        check_memory(WEIGHTS, [shape.input(), w, shape.output()])?;
         let spec = weights::Spec {
             op: WEIGHTS,
             images: shape.input().n,

@@ -3,12 +3,12 @@
 
 use crate::cpu::conv2d::weights::{Spec, WeightsGradient};
 use crate::cpu::gemm::{Blocking, Epilogue, Output, Panels, Rows, Stretch, Tile, store_rows};
-use crate::cpu::plan::{Description, check_new_weights, check_views};
+use crate::cpu::plan::{Description, check_memory, check_views};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::Result;
 use crate::shape::correlation::Correlation;
-use crate::shape::{Activation, LinearShape, Update, check_weights};
+use crate::shape::{Activation, LinearShape, Update, check_new_weights, check_weights};
 use crate::simd::Simd;
 use crate::tensor::{Tensor, TensorView, TensorViewMut, checked_product};
 
@@ -100,7 +100,7 @@ impl LinearPlan {
     /// [`crate::Error::Invalid`] for another shape or length, or a bias where there was none and the other way round.
     pub fn set_weights(&mut self, weights: TensorView<'_>, bias: Option<&[f32]>) -> Result<()> {
         let w = self.shape.weights();
-        check_new_weights(OP, w, weights, self.has_bias.then_some(w.n), bias)?;
+        check_new_weights(OP, w, weights.shape(), self.has_bias.then_some(w.n), bias.map(<[f32]>::len))?;
         self.panels.fill(|k| move |column| weights.image(column)[k]);
         bias.into_iter().for_each(|bias| self.epilogue.set_bias(bias));
         Ok(())
@@ -257,7 +257,7 @@ impl LinearBackwardInputPlan {
     /// # Errors
     /// [`crate::Error::Invalid`] for another shape.
     pub fn set_weights(&mut self, weights: TensorView<'_>) -> Result<()> {
-        check_new_weights(INPUT, self.shape.weights(), weights, None, None)?;
+        check_new_weights(INPUT, self.shape.weights(), weights.shape(), None, None)?;
         self.transposed.panels.fill(|k| {
             let row = weights.image(k);
             move |column| row[column]
@@ -325,6 +325,7 @@ impl LinearBackwardWeightsPlan {
     /// # Errors
     /// [`crate::Error::Overflow`]; [`crate::Error::OutOfMemory`].
     pub fn new(cpu: &Cpu, shape: LinearShape) -> Result<Self> {
+        check_memory(WEIGHTS, [shape.input(), shape.weights(), shape.output()])?;
         let spec = Spec {
             op: WEIGHTS,
             images: shape.input().n,

@@ -42,21 +42,12 @@ pub(crate) fn check_views(
     expect_shape(op, "output shape", output, y.shape())
 }
 
-/// The shape of weights, and the length of a bias where there is one, that replace those of a plan.
-pub(crate) fn check_new_weights(
-    op: &'static str,
-    expected: Shape4,
-    weights: TensorView<'_>,
-    bias_len: Option<usize>,
-    bias: Option<&[f32]>,
-) -> Result<()> {
-    expect_shape(op, "weights shape", expected, weights.shape())?;
-    match (bias_len, bias) {
-        (Some(len), Some(bias)) if bias.len() != len => {
-            Err(Error::invalid(op, "bias length", len, bias.len()))
-        }
-        (Some(_), None) => Err(Error::invalid(op, "bias", "one, as the plan has one", "none")),
-        (None, Some(_)) => Err(Error::invalid(op, "bias", "none, as the plan has none", "one")),
-        _ => Ok(()),
+/// Refuses operands that no memory holds, before tables as long as their extents are made.
+pub(crate) fn check_memory(op: &'static str, operands: [Shape4; 3]) -> Result<()> {
+    for shape in operands {
+        let len = shape.checked_len(op, "operand")?;
+        let refused = |_| Error::OutOfMemory { op, bytes: len.saturating_mul(size_of::<f32>()) };
+        Vec::<f32>::new().try_reserve_exact(len).map_err(refused)?;
     }
+    Ok(())
 }

@@ -1,15 +1,14 @@
 //! The pointwise activations, alone or as the last step of another operator.
 
 use super::Gpu;
-use super::buffer::{GpuView, GpuViewMut, words};
-use super::parts::{by_channel, elementwise};
-use super::recorder::{Dispatch, WORKGROUP};
+use super::buffer::{GpuView, GpuViewMut};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::expect_shape;
 use crate::error::Result;
-use crate::shape::Activation;
+use crate::shape::{Activation, Update};
 
 const SHADER: Shader = shader!("activation", 1, 1, "index", "epilogue", "math");
+const BACKWARD: Shader = shader!("activation_backward", 2, 1, "update", "index", "math");
 
 /// The number that stands for the function in `shaders/epilogue.wgsl`, and its parameter.
 pub(super) const fn code(f: Activation) -> (u32, f32) {
@@ -30,9 +29,14 @@ fn kernel(f: Activation) -> Kernel {
     Kernel::new(SHADER, [("ACTIVATION", code(f).0)])
 }
 
+fn backward(f: Activation, update: Update) -> Kernel {
+    Kernel::new(BACKWARD, [("ACTIVATION", code(f).0), update.constant()])
+}
+
 /// Every kernel of this file.
 pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
-    Activation::ALL.into_iter().map(kernel)
+    let backward = |f| Update::ALL.map(|update| backward(f, update));
+    Activation::ALL.into_iter().map(kernel).chain(Activation::ALL.into_iter().flat_map(backward))
 }
 
 impl Gpu {
@@ -40,22 +44,21 @@ impl Gpu {
         let op = f.name();
         f.validate()?;
         expect_shape(op, "output shape", x.shape(), y.shape())?;
-        let views = elementwise([x, y.0]);
-        for part in by_channel(self, op, &views)? {
-            let ([from, to], [x, y]) = (views.map(|view| view.part(self, &part)), views);
-            let image = part.channels.len();
-            let invocations = part.images.len() * image;
-            let [image, count, x_first, x_stride, y_first, y_stride] =
-                words(op, [image, invocations, from.first, x.batch_stride, to.first, y.batch_stride])?;
-            self.dispatch(&Dispatch {
-                op,
-                kernel: kernel(f),
-                params: &[image, count, x_first, x_stride, y_first, y_stride, code(f).1.to_bits()],
-                reads: &[from],
-                writes: &[to],
-                workgroups: invocations.div_ceil(WORKGROUP),
-            })?;
-        }
-        Ok(())
+        self.for_each_element(op, kernel(f), [x, y.0], &[code(f).1.to_bits()])
+    }
+
+    pub(super) fn activation_backward_into(
+        &self,
+        x: GpuView<'_>,
+        f: Activation,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        let op = "activation_backward";
+        f.validate()?;
+        expect_shape(op, "output gradient shape", x.shape(), gy.shape())?;
+        expect_shape(op, "input gradient shape", x.shape(), gx.shape())?;
+        self.for_each_element(op, backward(f, update), [x, gy, gx.0], &[code(f).1.to_bits()])
     }
 }

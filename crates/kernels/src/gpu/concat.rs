@@ -4,7 +4,8 @@ use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut};
 use crate::backend::expect_shape;
 use crate::error::Result;
-use crate::shape::{Activation, concat_shape};
+use crate::shape::concat::backward_channels;
+use crate::shape::{Activation, Update, concat_shape};
 
 impl Gpu {
     pub(super) fn concat_into(&self, inputs: &[GpuView<'_>], y: GpuViewMut<'_>) -> Result<()> {
@@ -17,5 +18,16 @@ impl Gpu {
             first += x.shape.c;
         }
         Ok(())
+    }
+
+    pub(super) fn concat_backward_into(
+        &self,
+        gy: GpuView<'_>,
+        first: usize,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        let channels = backward_channels(gy.shape, first, gx.shape())?;
+        self.add_backward_into(gy.channels(channels)?, gx, update)
     }
 }

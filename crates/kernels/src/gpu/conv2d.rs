@@ -3,22 +3,22 @@
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut};
 use super::context::AdapterKind;
-use super::correlation::{Engine, Method, Spec};
+use super::correlation::{self, Engine, HostWeights, Method, Rows, Spec, Weighted};
 use super::wgsl::Kernel;
 use crate::backend::expect_shape;
 use crate::error::{Error, Result};
 use crate::shape::correlation::{Correlation, Placement};
-use crate::shape::{Activation, Conv2dAlgo, Conv2dShape, check_weights};
+use crate::shape::{Activation, Conv2dAlgo, Conv2dShape, Update, check_weights};
 
 const OP: &str = "conv2d";
 
-/// A convolution on a GPU: the method chosen, the weights packed and uploaded.
+/// A convolution on a GPU: the method chosen, the weights packed on the device.
 pub struct GpuConv2d {
     shape: Conv2dShape,
     algo: Conv2dAlgo,
     method: Method,
     why: &'static str,
-    engine: Engine,
+    weighted: Weighted,
 }
 
 impl GpuConv2d {
@@ -80,34 +80,41 @@ impl Gpu {
             Conv2dAlgo::Direct => direct(self.adapter().kind, outputs, pixels),
             _ => gemm(groups, outputs, pixels),
         };
-        let engine = self.conv2d_engine(&shape, weights, bias, activation, method)?;
-        Ok(GpuConv2d { shape, algo, method, why, engine })
+        let weighted = self.weighted_conv2d(&shape, weights, bias, activation, method)?;
+        Ok(GpuConv2d { shape, algo, method, why, weighted })
     }
 
-    fn conv2d_engine(
+    fn weighted_conv2d(
         &self,
         shape: &Conv2dShape,
         weights: &[f32],
         bias: Option<&[f32]>,
         activation: Activation,
         method: Method,
-    ) -> Result<Engine> {
+    ) -> Result<Weighted> {
         let w = shape.weights();
         check_weights(OP, weights, w.checked_len(OP, "weights")?, bias, w.n)?;
         activation.validate()?;
         let groups = shape.params().groups;
-        let (outputs, kernel) = (w.n / groups, w.h * w.w);
-        let spec = Spec { op: OP, groups, outputs, bias, activation, method };
-        let (correlation, placement) = (Correlation::conv2d(shape), Placement::conv2d(shape));
-        Engine::new(self, spec, &correlation, placement, |group, output, channel, tap| {
-            weights[((group * outputs + output) * w.c + channel) * kernel + tap]
-        })
+        let spec = Spec { op: OP, groups, outputs: w.n / groups, activation, method };
+        let engine = Engine::new(self, spec, &Correlation::conv2d(shape), Placement::conv2d(shape))?;
+        let weights = HostWeights { values: weights, shape: w, rows: Rows::Outputs, bias };
+        Weighted::new(self, OP, vec![engine], weights)
+    }
+
+    pub(super) fn conv2d_set_weights(
+        &self,
+        plan: &GpuConv2d,
+        weights: GpuView<'_>,
+        bias: Option<GpuView<'_>>,
+    ) -> Result<()> {
+        plan.weighted.set_weights(self, weights, bias)
     }
 
     pub(super) fn conv2d_into(&self, plan: &GpuConv2d, x: GpuView<'_>, y: GpuViewMut<'_>) -> Result<()> {
         expect_shape(OP, "input shape", plan.shape.input(), x.shape)?;
         expect_shape(OP, "output shape", plan.shape.output(), y.shape())?;
-        plan.engine.run(self, x, y.0)
+        plan.weighted.run(self, x, y.0, Update::Write)
     }
 
     /// The first row of the table that fits.
@@ -178,6 +185,9 @@ impl Gpu {
         image: usize,
     ) -> Method {
         let kind = self.adapter().kind;
+        if groups > 1 && channels == 1 {
+            return DEPTHWISE;
+        }
         let few = channels <= 4 || outputs < 16;
         if kind == AdapterKind::Cpu || few || image > self.reach() {
             direct(kind, outputs, pixels)
@@ -217,14 +227,15 @@ fn methods() -> impl Iterator<Item = Method> {
     direct.chain(GEMM_BLOCKS).chain([DEPTHWISE])
 }
 
-/// Every kernel of this file.
+/// Every kernel of correlations.
 pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
-    methods().flat_map(|method| {
+    let methods = methods().flat_map(|method| {
         let gemm = matches!(method, Method::Gemm { .. });
         let loaders = if gemm { &[false, true][..] } else { &[false] };
         let of = move |f: Activation| loaders.iter().map(move |&pointwise| method.kernel(f, pointwise));
         Activation::ALL.into_iter().flat_map(of)
-    })
+    });
+    methods.chain(correlation::kernels())
 }
 
 #[cfg(test)]
@@ -253,10 +264,10 @@ mod tests {
             let fits = |m: &Method| shape.weights().c == 1 || !matches!(m, Method::Depthwise { .. });
             for method in methods().filter(fits) {
                 let identity = Activation::Identity;
-                let engine = gpu.conv2d_engine(&shape, w.data(), Some(&bias), identity, method)?;
+                let weighted = gpu.weighted_conv2d(&shape, w.data(), Some(&bias), identity, method)?;
                 let garbage = vec![f32::NAN; want.data().len()];
                 let y = GpuTensor::uploaded(gpu, OP, shape.output(), &garbage)?;
-                engine.run(gpu, x.view(), y.view())?;
+                weighted.run(gpu, x.view(), y.view(), Update::Write)?;
                 assert!(gpu.download_view(y.view())? == want, "{method:?} of {shape:?}");
             }
         }

@@ -2,18 +2,18 @@
 
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut};
-use super::correlation::{Engine, Spec};
+use super::correlation::{Engine, HostWeights, Rows, Spec, Weighted};
 use crate::backend::expect_shape;
 use crate::error::Result;
 use crate::shape::correlation::{Correlation, Phases, Placement};
-use crate::shape::{Activation, ConvTranspose2dShape, check_weights};
+use crate::shape::{Activation, ConvTranspose2dShape, Update, check_weights};
 
 const OP: &str = "conv_transpose2d";
 
-/// A transposed convolution on a GPU, its weights packed and uploaded.
+/// A transposed convolution on a GPU, its weights packed on the device.
 pub struct GpuConvTranspose2d {
     shape: ConvTranspose2dShape,
-    phases: Vec<Engine>,
+    weighted: Weighted,
 }
 
 impl GpuConvTranspose2d {
@@ -31,11 +31,23 @@ impl Gpu {
         bias: Option<&[f32]>,
         activation: Activation,
     ) -> Result<GpuConvTranspose2d> {
-        let (w, output) = (shape.weights(), shape.output());
-        check_weights(OP, weights, w.checked_len(OP, "weights")?, bias, output.c)?;
+        let w = shape.weights();
+        check_weights(OP, weights, w.checked_len(OP, "weights")?, bias, shape.output().c)?;
         activation.validate()?;
-        let (groups, outputs, kernel) = (shape.params().groups, w.c, w.h * w.w);
-        let Phases { mut reached, leave_gaps } = Phases::new(&shape);
+        let phases = self.phases(OP, &shape, activation)?;
+        let weights = HostWeights { values: weights, shape: w, rows: Rows::Channels, bias };
+        Ok(GpuConvTranspose2d { shape, weighted: Weighted::new(self, OP, phases, weights)? })
+    }
+
+    /// A correlation for each phase, the first one of all outputs where some are reached by none.
+    pub(super) fn phases(
+        &self,
+        op: &'static str,
+        shape: &ConvTranspose2dShape,
+        activation: Activation,
+    ) -> Result<Vec<Engine>> {
+        let (groups, outputs, output) = (shape.params().groups, shape.weights().c, shape.output());
+        let Phases { mut reached, leave_gaps } = Phases::new(shape);
         if leave_gaps {
             // A correlation without taps: the bias everywhere.
             let none = Correlation {
@@ -45,23 +57,25 @@ impl Gpu {
                 step: [1, 1],
                 taps: Vec::new(),
             };
-            let everywhere = Placement { plane: output.plane_len(), origin: 0, row: output.w, column: 1 };
-            reached.insert(0, (none, everywhere));
+            reached.insert(0, (none, Placement::dense([output.h, output.w])));
         }
         let image = shape.input().image_len().max(output.image_len());
-        let phases = reached
-            .iter()
-            .map(|(correlation, placement)| {
-                let channels = correlation.channels;
-                let pixels = output.n * correlation.output[0] * correlation.output[1];
-                let method = self.method([groups, channels, outputs], pixels, image);
-                let spec = Spec { op: OP, groups, outputs, bias, activation, method };
-                Engine::new(self, spec, correlation, *placement, |group, output, channel, tap| {
-                    weights[((group * channels + channel) * outputs + output) * kernel + tap]
-                })
-            })
-            .collect::<Result<_>>()?;
-        Ok(GpuConvTranspose2d { shape, phases })
+        let phase = |(correlation, placement): &(Correlation, Placement)| {
+            let pixels = output.n * correlation.output[0] * correlation.output[1];
+            let method = self.method([groups, correlation.channels, outputs], pixels, image);
+            let spec = Spec { op, groups, outputs, activation, method };
+            Engine::new(self, spec, correlation, *placement)
+        };
+        reached.iter().map(phase).collect()
+    }
+
+    pub(super) fn conv_transpose2d_set_weights(
+        &self,
+        plan: &GpuConvTranspose2d,
+        weights: GpuView<'_>,
+        bias: Option<GpuView<'_>>,
+    ) -> Result<()> {
+        plan.weighted.set_weights(self, weights, bias)
     }
 
     pub(super) fn conv_transpose2d_into(
@@ -72,6 +86,6 @@ impl Gpu {
     ) -> Result<()> {
         expect_shape(OP, "input shape", plan.shape.input(), x.shape)?;
         expect_shape(OP, "output shape", plan.shape.output(), y.shape())?;
-        plan.phases.iter().try_for_each(|phase| phase.run(self, x, y.0))
+        plan.weighted.run(self, x, y.0, Update::Write)
     }
 }

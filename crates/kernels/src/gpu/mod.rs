@@ -23,18 +23,23 @@ mod wgsl;
 mod activation;
 mod add;
 mod batch_norm;
+mod bias;
 mod concat;
 mod conv2d;
+mod conv2d_backward;
 mod conv_transpose2d;
+mod conv_transpose2d_backward;
 mod correlation;
 mod linear;
 mod loss;
 mod optimiser;
 mod pad;
+mod pointwise;
 mod pool;
 mod reduce;
 mod softmax;
 mod training;
+mod update;
 mod upsample;
 
 use std::fmt;
@@ -45,8 +50,11 @@ use std::time::Duration;
 pub use buffer::{GpuTensor, GpuView, GpuViewMut};
 pub use context::{AdapterInfo, AdapterKind, GpuOptions, adapters};
 pub use conv_transpose2d::GpuConvTranspose2d;
+pub use conv_transpose2d_backward::{GpuConvTranspose2dBackwardInput, GpuConvTranspose2dBackwardWeights};
 pub use conv2d::GpuConv2d;
-pub use linear::GpuLinear;
+pub use conv2d_backward::{GpuConv2dBackwardInput, GpuConv2dBackwardWeights};
+pub use linear::{GpuLinear, GpuLinearBackwardInput, GpuLinearBackwardWeights};
+pub use pool::GpuArgmax;
 
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -60,6 +68,7 @@ pub fn shaders() -> Vec<(String, String)> {
     let kernels = activation::kernels()
         .chain(add::kernels())
         .chain(batch_norm::kernels())
+        .chain(bias::kernels())
         .chain(conv2d::kernels())
         .chain(loss::kernels())
         .chain(optimiser::kernels())

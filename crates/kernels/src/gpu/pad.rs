@@ -1,4 +1,5 @@
-//! Padding with a value, and cropping: one shader, which moves a plane by some rows and columns.
+//! Padding with a value, and cropping, each the gradient of the other: one shader, which moves a plane by some rows and
+//! columns.
 
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut, words};
@@ -7,13 +8,17 @@ use super::recorder::{Dispatch, WORKGROUP};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::expect_shape;
 use crate::error::Result;
-use crate::shape::{CropShape, PadShape, Padding};
+use crate::shape::{CropShape, PadShape, Padding, Update};
 
-const SHADER: Shader = shader!("pad", 1, 1, "index");
+const SHADER: Shader = shader!("pad", 1, 1, "update", "index");
+
+fn kernel(update: Update) -> Kernel {
+    Kernel::new(SHADER, [update.constant()])
+}
 
 /// Every kernel of this file.
 pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
-    [Kernel::new(SHADER, [])].into_iter()
+    Update::ALL.into_iter().map(kernel)
 }
 
 impl Gpu {
@@ -26,13 +31,39 @@ impl Gpu {
     ) -> Result<()> {
         let shape = PadShape::new(x.shape, padding)?;
         expect_shape("pad", "output shape", shape.output(), y.shape())?;
-        self.shifted("pad", x, [padding.top, padding.left], [0, 0], value, y)
+        self.shifted("pad", x, [padding.top, padding.left], [0, 0], value, y, Update::Write)
     }
 
     pub(super) fn crop_into(&self, x: GpuView<'_>, margins: Padding, y: GpuViewMut<'_>) -> Result<()> {
         let shape = CropShape::new(x.shape, margins)?;
         expect_shape("crop", "output shape", shape.output(), y.shape())?;
-        self.shifted("crop", x, [0, 0], [margins.top, margins.left], 0.0, y)
+        self.shifted("crop", x, [0, 0], [margins.top, margins.left], 0.0, y, Update::Write)
+    }
+
+    pub(super) fn pad_backward_into(
+        &self,
+        padding: Padding,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        let op = "pad_backward";
+        let shape = PadShape::new(gx.shape(), padding)?;
+        expect_shape(op, "output gradient shape", shape.output(), gy.shape())?;
+        self.shifted(op, gy, [0, 0], [padding.top, padding.left], 0.0, gx, update)
+    }
+
+    pub(super) fn crop_backward_into(
+        &self,
+        margins: Padding,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        let op = "crop_backward";
+        let shape = CropShape::new(gx.shape(), margins)?;
+        expect_shape(op, "output gradient shape", shape.output(), gy.shape())?;
+        self.shifted(op, gy, [margins.top, margins.left], [0, 0], 0.0, gx, update)
     }
 
     /// Each plane moved down and to the right by `forward`, up and to the left by `back`.
@@ -44,6 +75,7 @@ impl Gpu {
         back: [usize; 2],
         value: f32,
         y: GpuViewMut<'_>,
+        update: Update,
     ) -> Result<()> {
         let (input, output) = (x.shape, y.shape());
         for part in by_channel(self, op, &[x, y.0])? {
@@ -73,7 +105,7 @@ impl Gpu {
             params[14] = value.to_bits();
             self.dispatch(&Dispatch {
                 op,
-                kernel: Kernel::new(SHADER, []),
+                kernel: kernel(update),
                 params: &params,
                 reads: &[from],
                 writes: &[to],

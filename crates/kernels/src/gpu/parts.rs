@@ -107,6 +107,11 @@ pub(super) fn elementwise<const N: usize>(views: [GpuView<'_>; N]) -> [GpuView<'
 }
 
 impl<'a> GpuView<'a> {
+    /// The memory of a single image, which is not cut; of one value per channel, say.
+    pub(super) fn image(&self, gpu: &Gpu) -> Slice<'a> {
+        self.part(gpu, &Part { images: 0..1, channels: 0..self.shape.c })
+    }
+
     /// The memory of a part; its first element is `first` of the slice.
     pub(super) fn part(&self, gpu: &Gpu, part: &Part) -> Slice<'a> {
         let plane = self.shape.plane_len();

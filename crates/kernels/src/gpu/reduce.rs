@@ -1,8 +1,11 @@
 //! Reductions: a workgroup adds up a line or a strip of elements together (`shaders/reduce.wgsl`), and what a dispatch
 //! leaves of a tensor, one entry a strip, another one adds up.
 
+use std::ops::Range;
+
 use super::Gpu;
-use super::buffer::Buffer;
+use super::buffer::{Buffer, GpuView};
+use super::parts::{Part, by_channel};
 use super::recorder::Slice;
 use crate::error::Result;
 
@@ -43,4 +46,35 @@ impl Partials {
     pub fn entry(&self, gpu: &Gpu, i: usize) -> Slice<'_> {
         Slice::new(gpu, &self.buffer, i, 1)
     }
+}
+
+/// The strips of the channels of some views of one shape. The results of a channel's strips lie as far apart as there are
+/// channels: first those of strip 0 of every channel, then those of strip 1, and so on.
+pub(super) struct Strips {
+    /// Parts, and where the result of the first strip of each goes.
+    pub parts: Vec<(Part, usize)>,
+    /// Strips of a channel.
+    pub count: usize,
+}
+
+impl Strips {
+    pub fn new(gpu: &Gpu, op: &'static str, views: &[GpuView<'_>]) -> Result<Self> {
+        let (channels, plane) = views.first().map_or((0, 0), |view| (view.shape.c, view.shape.plane_len()));
+        let mut count = 0;
+        let in_turn = |part: Part| {
+            let first = count * channels + part.channels.start;
+            // Where a part has not all channels, the next ones go on with the others.
+            if part.channels.end == channels {
+                count += (part.images.len() * plane).div_ceil(STRIP);
+            }
+            (part, first)
+        };
+        let parts = by_channel(gpu, op, views)?.into_iter().map(in_turn).collect();
+        Ok(Strips { parts, count })
+    }
+}
+
+/// The channels below the middle, and those from there on: where the results of all are more than a dispatch reaches.
+pub(super) fn halves(channels: usize) -> [Range<usize>; 2] {
+    [0..channels / 2, channels / 2..channels]
 }

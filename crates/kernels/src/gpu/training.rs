@@ -1,11 +1,13 @@
 //! The gradients of the GPU, as [`Training`]: each operator is the method of that name in the file of its stem.
 
-#![allow(unused_variables)]
-
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut};
+use super::conv_transpose2d_backward::{GpuConvTranspose2dBackwardInput, GpuConvTranspose2dBackwardWeights};
+use super::conv2d_backward::{GpuConv2dBackwardInput, GpuConv2dBackwardWeights};
+use super::linear::{GpuLinearBackwardInput, GpuLinearBackwardWeights};
+use super::pool::GpuArgmax;
 use crate::backend::{Affine, Tracked};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::shape::{
     Activation, Adam, AvgPool2dParams, Axis, Conv2dShape, ConvTranspose2dShape, CrossEntropy, LinearShape,
     MaxPool2dParams, Padding, PoolShape, Sgd, Update, UpsampleMode,
@@ -13,13 +15,13 @@ use crate::shape::{
 use crate::training::{BatchNormGradients, Moments, Training};
 
 impl Training for Gpu {
-    type Conv2dBackwardInput = ();
-    type Conv2dBackwardWeights = ();
-    type ConvTranspose2dBackwardInput = ();
-    type ConvTranspose2dBackwardWeights = ();
-    type LinearBackwardInput = ();
-    type LinearBackwardWeights = ();
-    type Argmax = ();
+    type Conv2dBackwardInput = GpuConv2dBackwardInput;
+    type Conv2dBackwardWeights = GpuConv2dBackwardWeights;
+    type ConvTranspose2dBackwardInput = GpuConvTranspose2dBackwardInput;
+    type ConvTranspose2dBackwardWeights = GpuConvTranspose2dBackwardWeights;
+    type LinearBackwardInput = GpuLinearBackwardInput;
+    type LinearBackwardWeights = GpuLinearBackwardWeights;
+    type Argmax = GpuArgmax;
 
     fn conv2d_set_weights(
         &self,
@@ -27,7 +29,7 @@ impl Training for Gpu {
         weights: GpuView<'_>,
         bias: Option<GpuView<'_>>,
     ) -> Result<()> {
-        pending("conv2d_set_weights")
+        self.conv2d_set_weights(plan, weights, bias)
     }
 
     fn plan_conv2d_backward_input(
@@ -35,7 +37,7 @@ impl Training for Gpu {
         shape: Conv2dShape,
         weights: &[f32],
     ) -> Result<Self::Conv2dBackwardInput> {
-        pending("plan_conv2d_backward_input")
+        self.plan_conv2d_backward_input(shape, weights)
     }
 
     fn conv2d_backward_input_set_weights(
@@ -43,7 +45,7 @@ impl Training for Gpu {
         plan: &mut Self::Conv2dBackwardInput,
         weights: GpuView<'_>,
     ) -> Result<()> {
-        pending("conv2d_backward_input_set_weights")
+        self.conv2d_backward_input_set_weights(plan, weights)
     }
 
     fn conv2d_backward_input_into(
@@ -53,11 +55,11 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("conv2d_backward_input_into")
+        self.conv2d_backward_input_into(plan, gy, gx, update)
     }
 
     fn plan_conv2d_backward_weights(&self, shape: Conv2dShape) -> Result<Self::Conv2dBackwardWeights> {
-        pending("plan_conv2d_backward_weights")
+        self.plan_conv2d_backward_weights(shape)
     }
 
     fn conv2d_backward_weights_into(
@@ -68,7 +70,7 @@ impl Training for Gpu {
         gw: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("conv2d_backward_weights_into")
+        self.conv2d_backward_weights_into(plan, x, gy, gw, update)
     }
 
     fn conv_transpose2d_set_weights(
@@ -77,7 +79,7 @@ impl Training for Gpu {
         weights: GpuView<'_>,
         bias: Option<GpuView<'_>>,
     ) -> Result<()> {
-        pending("conv_transpose2d_set_weights")
+        self.conv_transpose2d_set_weights(plan, weights, bias)
     }
 
     fn plan_conv_transpose2d_backward_input(
@@ -85,7 +87,7 @@ impl Training for Gpu {
         shape: ConvTranspose2dShape,
         weights: &[f32],
     ) -> Result<Self::ConvTranspose2dBackwardInput> {
-        pending("plan_conv_transpose2d_backward_input")
+        self.plan_conv_transpose2d_backward_input(shape, weights)
     }
 
     fn conv_transpose2d_backward_input_set_weights(
@@ -93,7 +95,7 @@ impl Training for Gpu {
         plan: &mut Self::ConvTranspose2dBackwardInput,
         weights: GpuView<'_>,
     ) -> Result<()> {
-        pending("conv_transpose2d_backward_input_set_weights")
+        self.conv_transpose2d_backward_input_set_weights(plan, weights)
     }
 
     fn conv_transpose2d_backward_input_into(
@@ -103,14 +105,14 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("conv_transpose2d_backward_input_into")
+        self.conv_transpose2d_backward_input_into(plan, gy, gx, update)
     }
 
     fn plan_conv_transpose2d_backward_weights(
         &self,
         shape: ConvTranspose2dShape,
     ) -> Result<Self::ConvTranspose2dBackwardWeights> {
-        pending("plan_conv_transpose2d_backward_weights")
+        self.plan_conv_transpose2d_backward_weights(shape)
     }
 
     fn conv_transpose2d_backward_weights_into(
@@ -121,7 +123,7 @@ impl Training for Gpu {
         gw: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("conv_transpose2d_backward_weights_into")
+        self.conv_transpose2d_backward_weights_into(plan, x, gy, gw, update)
     }
 
     fn linear_set_weights(
@@ -130,7 +132,7 @@ impl Training for Gpu {
         weights: GpuView<'_>,
         bias: Option<GpuView<'_>>,
     ) -> Result<()> {
-        pending("linear_set_weights")
+        self.linear_set_weights(plan, weights, bias)
     }
 
     fn plan_linear_backward_input(
@@ -138,7 +140,7 @@ impl Training for Gpu {
         shape: LinearShape,
         weights: &[f32],
     ) -> Result<Self::LinearBackwardInput> {
-        pending("plan_linear_backward_input")
+        self.plan_linear_backward_input(shape, weights)
     }
 
     fn linear_backward_input_set_weights(
@@ -146,7 +148,7 @@ impl Training for Gpu {
         plan: &mut Self::LinearBackwardInput,
         weights: GpuView<'_>,
     ) -> Result<()> {
-        pending("linear_backward_input_set_weights")
+        self.linear_backward_input_set_weights(plan, weights)
     }
 
     fn linear_backward_input_into(
@@ -156,11 +158,11 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("linear_backward_input_into")
+        self.linear_backward_input_into(plan, gy, gx, update)
     }
 
     fn plan_linear_backward_weights(&self, shape: LinearShape) -> Result<Self::LinearBackwardWeights> {
-        pending("plan_linear_backward_weights")
+        self.plan_linear_backward_weights(shape)
     }
 
     fn linear_backward_weights_into(
@@ -171,11 +173,11 @@ impl Training for Gpu {
         gw: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("linear_backward_weights_into")
+        self.linear_backward_weights_into(plan, x, gy, gw, update)
     }
 
     fn bias_backward_into(&self, gy: GpuView<'_>, gb: GpuViewMut<'_>, update: Update) -> Result<()> {
-        pending("bias_backward_into")
+        self.bias_backward_into(gy, gb, update)
     }
 
     fn activation_backward_into(
@@ -186,11 +188,11 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("activation_backward_into")
+        self.activation_backward_into(x, f, gy, gx, update)
     }
 
     fn empty_argmax(&self, shape: PoolShape) -> Result<Self::Argmax> {
-        pending("empty_argmax")
+        self.empty_argmax(shape)
     }
 
     fn max_pool2d_argmax_into(
@@ -200,7 +202,7 @@ impl Training for Gpu {
         y: GpuViewMut<'_>,
         argmax: &mut Self::Argmax,
     ) -> Result<()> {
-        pending("max_pool2d_argmax_into")
+        self.max_pool2d_argmax_into(x, params, y, argmax)
     }
 
     fn max_pool2d_backward_into(
@@ -210,7 +212,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("max_pool2d_backward_into")
+        self.max_pool2d_backward_into(argmax, gy, gx, update)
     }
 
     fn avg_pool2d_backward_into(
@@ -220,7 +222,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("avg_pool2d_backward_into")
+        self.avg_pool2d_backward_into(params, gy, gx, update)
     }
 
     fn global_avg_pool_backward_into(
@@ -229,7 +231,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("global_avg_pool_backward_into")
+        self.global_avg_pool_backward_into(gy, gx, update)
     }
 
     fn softmax_backward_into(
@@ -240,7 +242,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("softmax_backward_into")
+        self.softmax_backward_into(y, axis, gy, gx, update)
     }
 
     fn batch_norm_moments_into(
@@ -251,7 +253,7 @@ impl Training for Gpu {
         moments: Moments<GpuViewMut<'_>>,
         y: GpuViewMut<'_>,
     ) -> Result<()> {
-        pending("batch_norm_moments_into")
+        self.batch_norm_moments_into(x, norm, running, moments, y)
     }
 
     fn batch_norm_train_backward_into(
@@ -263,7 +265,7 @@ impl Training for Gpu {
         gradients: BatchNormGradients<GpuViewMut<'_>>,
         update: Update,
     ) -> Result<()> {
-        pending("batch_norm_train_backward_into")
+        self.batch_norm_train_backward_into(x, gamma, moments, gy, gradients, update)
     }
 
     fn batch_norm_backward_into(
@@ -277,7 +279,7 @@ impl Training for Gpu {
         gradients: BatchNormGradients<GpuViewMut<'_>>,
         update: Update,
     ) -> Result<()> {
-        pending("batch_norm_backward_into")
+        self.batch_norm_backward_into(x, gamma, eps, mean, var, gy, gradients, update)
     }
 
     fn upsample_backward_into(
@@ -287,7 +289,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("upsample_backward_into")
+        self.upsample_backward_into(mode, gy, gx, update)
     }
 
     fn concat_backward_into(
@@ -297,11 +299,11 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("concat_backward_into")
+        self.concat_backward_into(gy, first, gx, update)
     }
 
     fn add_backward_into(&self, gy: GpuView<'_>, gx: GpuViewMut<'_>, update: Update) -> Result<()> {
-        pending("add_backward_into")
+        self.add_backward_into(gy, gx, update)
     }
 
     fn pad_backward_into(
@@ -311,7 +313,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("pad_backward_into")
+        self.pad_backward_into(padding, gy, gx, update)
     }
 
     fn crop_backward_into(
@@ -321,7 +323,7 @@ impl Training for Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        pending("crop_backward_into")
+        self.crop_backward_into(margins, gy, gx, update)
     }
 
     fn cross_entropy_backward_into(
@@ -407,8 +409,4 @@ impl Training for Gpu {
     fn clip_norm_into(&self, g: GpuViewMut<'_>, max_norm: f32, norm: GpuViewMut<'_>) -> Result<()> {
         self.clip_norm_into(g, max_norm, norm)
     }
-}
-
-fn pending<T>(op: &'static str) -> Result<T> {
-    Err(Error::invalid(op, "gradient", "one that is there", "one that is not there yet"))
 }

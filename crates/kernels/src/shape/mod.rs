@@ -5,7 +5,7 @@
 mod activation;
 mod algo;
 pub(crate) mod batch_norm;
-mod concat;
+pub(crate) mod concat;
 mod conv2d;
 mod conv_transpose2d;
 pub(crate) mod correlation;
@@ -34,12 +34,32 @@ pub use update::Update;
 pub use upsample::{UpsampleMode, UpsampleShape};
 
 use crate::error::{Error, Expected, Result};
+use crate::tensor::Shape4;
 
 /// Refuses extents of zero.
 pub(crate) fn at_least_one(op: &'static str, args: &[(&'static str, usize)]) -> Result<()> {
     match args.iter().find(|(_, v)| *v == 0) {
         Some((arg, v)) => Err(Error::invalid(op, arg, Expected::AtLeast(1), *v)),
         None => Ok(()),
+    }
+}
+
+/// The shape of weights, and the length of a bias where a plan has one, that replace those of the plan.
+pub(crate) fn check_new_weights(
+    op: &'static str,
+    expected: Shape4,
+    got: Shape4,
+    bias_len: Option<usize>,
+    bias: Option<usize>,
+) -> Result<()> {
+    if got != expected {
+        return Err(Error::invalid(op, "weights shape", expected, got));
+    }
+    match (bias_len, bias) {
+        (Some(len), Some(got)) if got != len => Err(Error::invalid(op, "bias length", len, got)),
+        (Some(_), None) => Err(Error::invalid(op, "bias", "one, as the plan has one", "none")),
+        (None, Some(_)) => Err(Error::invalid(op, "bias", "none, as the plan has none", "one")),
+        _ => Ok(()),
     }
 }
 

@@ -161,6 +161,14 @@ impl PoolShape {
         Ok(PoolShape { input, output, kernel, stride, padding })
     }
 
+    /// Refuses planes of the input whose positions do not fit 32 bits.
+    pub(crate) fn check_positions(&self, op: &'static str) -> Result<()> {
+        match u32::try_from(self.input.plane_len()) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::invalid(op, "input plane", "at most 2^32 - 1 elements", self.input)),
+        }
+    }
+
     /// The shape of `x`.
     pub fn input(&self) -> Shape4 {
         self.input

@@ -5,12 +5,12 @@
 
 use crate::cpu::conv2d::phased::PhasedEngine;
 use crate::cpu::conv2d::weights::{Spec, WeightsGradient};
-use crate::cpu::plan::{Description, check_new_weights};
+use crate::cpu::plan::{Description, check_memory};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::Result;
 use crate::shape::correlation::Correlation;
-use crate::shape::{Activation, Conv2dShape, ConvTranspose2dShape, Update, check_weights};
+use crate::shape::{Activation, Conv2dShape, ConvTranspose2dShape, Update, check_new_weights, check_weights};
 use crate::tensor::{TensorView, TensorViewMut};
 
 const INPUT: &str = "conv2d_backward_input";
@@ -55,7 +55,7 @@ impl Conv2dBackwardInputPlan {
     /// # Errors
     /// [`crate::Error::Invalid`] for another shape.
     pub fn set_weights(&mut self, weights: TensorView<'_>) -> Result<()> {
-        check_new_weights(INPUT, self.shape.weights(), weights, None, None)?;
+        check_new_weights(INPUT, self.shape.weights(), weights.shape(), None, None)?;
         self.engine.set_weights(weights);
         Ok(())
     }
@@ -131,6 +131,7 @@ impl Conv2dBackwardWeightsPlan {
     /// [`crate::Error::Overflow`]; [`crate::Error::OutOfMemory`].
     pub fn new(cpu: &Cpu, shape: Conv2dShape) -> Result<Self> {
         let (w, groups) = (shape.weights(), shape.params().groups);
+        check_memory(WEIGHTS, [shape.input(), w, shape.output()])?;
         let spec = Spec {
             op: WEIGHTS,
             images: shape.input().n,

@@ -15,12 +15,14 @@ pub(crate) mod weights;
 
 pub use backward::{Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan};
 
-use crate::cpu::plan::{Description, check_new_weights, check_views};
+use crate::cpu::plan::{Description, check_views};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::{Error, Result};
 use crate::shape::correlation::{Correlation, Placement};
-use crate::shape::{Activation, Conv2dAlgo, Conv2dParams, Conv2dShape, Update, check_weights};
+use crate::shape::{
+    Activation, Conv2dAlgo, Conv2dParams, Conv2dShape, Update, check_new_weights, check_weights,
+};
 use crate::tensor::{Tensor, TensorView, TensorViewMut, checked_product};
 use engine::{Engine, Spec};
 
@@ -102,7 +104,7 @@ impl Conv2dPlan {
     /// [`Error::Invalid`] for another shape or length, or a bias where there was none and the other way round.
     pub fn set_weights(&mut self, weights: TensorView<'_>, bias: Option<&[f32]>) -> Result<()> {
         let w = self.shape.weights();
-        check_new_weights(OP, w, weights, self.has_bias.then_some(w.n), bias)?;
+        check_new_weights(OP, w, weights.shape(), self.has_bias.then_some(w.n), bias.map(<[f32]>::len))?;
         let (outputs, kernel) = (w.n / self.shape.params().groups, w.h * w.w);
         self.engine.set_weights(|group, output, channel, tap| {
             weights.image(group * outputs + output)[channel * kernel + tap]

@@ -4,10 +4,17 @@
 //! 2. Long lines: a workgroup shares each (`softmax_long.wgsl`).
 //! 3. Lines through more memory than one dispatch can reach, along the images or the channels of a huge one: the maximum and
 //!    the sum so far are carried from part to part (`softmax_peaks.wgsl`), then applied (`softmax_apply.wgsl`).
+//!
+//! The gradients are in [`backward`], by the same three ways.
+
+mod backward;
+mod lines;
+
+use lines::{Lines, Whole, for_each_lines};
 
 use super::Gpu;
 use super::buffer::{GpuTensor, GpuView, GpuViewMut, words};
-use super::parts::{Part, by_channel};
+use super::parts::Part;
 use super::recorder::{Dispatch, WORKGROUP};
 use super::reduce::{LANES, lanes};
 use super::wgsl::{Kernel, Shader, shader};
@@ -23,113 +30,45 @@ const LONG: Shader = shader!("softmax_long", 1, 1, "softmax_lines", "index", "or
 const PEAKS: Shader = shader!("softmax_peaks", 1, 2, "index", "order", "math");
 const APPLY: Shader = shader!("softmax_apply", 3, 1, "index", "math");
 
-/// Elements from which on a line is long.
-const LONG_LINE: usize = 256;
-
-/// So many lines keep a GPU busy with an invocation each, and a warp then reads neighbours where lines lie side by side.
-const MANY_LINES: usize = 1 << 14;
-
 fn long(lanes: u32) -> Kernel {
     Kernel::new(LONG, [("LANES", lanes)])
 }
 
 /// Every kernel of this file.
 pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
-    [LINES, PEAKS, APPLY].into_iter().map(|shader| Kernel::new(shader, [])).chain(LANES.into_iter().map(long))
-}
-
-/// Lines of some part of a tensor.
-struct Lines {
-    /// How many, and how many of one image.
-    count: usize,
-    per_image: usize,
-    /// Lines side by side, and the elements of as many lines.
-    across: usize,
-    slab: usize,
-    /// Elements of a line, and how far apart they lie in `x` and in `y`.
-    len: usize,
-    steps: [usize; 2],
+    let short = [LINES, PEAKS, APPLY].into_iter().map(|shader| Kernel::new(shader, []));
+    short.chain(LANES.into_iter().map(long)).chain(backward::kernels())
 }
 
 impl Gpu {
     pub(super) fn softmax_into(&self, x: GpuView<'_>, axis: Axis, y: GpuViewMut<'_>) -> Result<()> {
         let shape = SoftmaxShape::new(x.shape(), axis)?.input();
         expect_shape(OP, "output shape", shape, y.shape())?;
-        let (y, plane) = (y.0, shape.plane_len());
-        match axis {
-            Axis::N => self.softmax_along_images(x, y),
-            Axis::C if shape.image_len() > self.reach() => {
-                // The channels of each image as images of one channel.
-                let channels = |v: GpuView<'_>, n: usize| (v.start + n * v.batch_stride, plane);
-                let of_image = |v, n| {
-                    let (start, batch_stride) = channels(v, n);
-                    GpuView { start, batch_stride, shape: Shape4::new(shape.c, 1, shape.h, shape.w), ..v }
-                };
-                (0..shape.n).try_for_each(|n| self.softmax_along_images(of_image(x, n), of_image(y, n)))
-            }
-            Axis::C => self.softmax_of_images(x, y, shape.c, plane),
-            Axis::H => self.softmax_of_images(x, y, shape.h, shape.w),
-            Axis::W => self.softmax_of_images(x, y, shape.w, 1),
-        }
-    }
-
-    /// Along lines within images, of `len` elements that lie `across` apart.
-    fn softmax_of_images(&self, x: GpuView<'_>, y: GpuView<'_>, len: usize, across: usize) -> Result<()> {
-        for part in by_channel(self, OP, &[x, y])? {
-            let per_image = part.channels.len() * x.shape.plane_len() / len;
-            let (count, slab) = (part.images.len() * per_image, len * across);
-            self.softmax_lines(
-                x,
-                y,
-                &part,
-                &Lines { count, per_image, across, slab, len, steps: [across; 2] },
-            )?;
-        }
-        Ok(())
-    }
-
-    fn softmax_lines(&self, x: GpuView<'_>, y: GpuView<'_>, part: &Part, lines: &Lines) -> Result<()> {
-        let (from, to) = (x.part(self, part), y.part(self, part));
-        let Lines { count, per_image, across, slab, len, steps: [x_step, y_step] } = *lines;
-        let shared = len > LONG_LINE && (across == 1 || count < MANY_LINES);
-        let sizes = [
-            count,
-            per_image,
-            across,
-            slab,
-            len,
-            x_step,
-            y_step,
-            from.first,
-            x.batch_stride,
-            to.first,
-            y.batch_stride,
-        ];
-        self.dispatch(&Dispatch {
-            op: OP,
-            kernel: if shared { long(lanes(len)) } else { Kernel::new(LINES, []) },
-            params: &words(OP, sizes)?,
-            reads: &[from],
-            writes: &[to],
-            workgroups: if shared { count } else { count.div_ceil(WORKGROUP) },
+        for_each_lines(self, OP, axis, [x, y.0], |lines, [x, y]| match lines {
+            Lines::Whole(part, lines) => self.softmax_lines(x, y, &part, &lines),
+            Lines::Cut(parts) => self.softmax_of_parts(x, y, &parts),
         })
     }
 
-    /// Along the images of the batch.
-    fn softmax_along_images(&self, x: GpuView<'_>, y: GpuView<'_>) -> Result<()> {
-        let parts = by_channel(self, OP, &[x, y])?;
-        let (n, image) = (x.shape.n, x.shape.image_len());
-        if let [part] = &parts[..] {
-            let steps = [x.batch_stride, y.batch_stride];
-            let lines = Lines { count: image, per_image: image, across: image, slab: 0, len: n, steps };
-            return self.softmax_lines(x, y, part, &lines);
-        }
-        if parts.is_empty() {
-            return Ok(());
-        }
+    fn softmax_lines(&self, x: GpuView<'_>, y: GpuView<'_>, part: &Part, lines: &Whole) -> Result<()> {
+        let (from, to) = (x.part(self, part), y.part(self, part));
+        let [x_step, y_step] = [x, y].map(|view| lines.step(&view));
+        let own = [x_step, y_step, from.first, x.batch_stride, to.first, y.batch_stride];
+        self.dispatch(&Dispatch {
+            op: OP,
+            kernel: if lines.shared() { long(lanes(lines.len)) } else { Kernel::new(LINES, []) },
+            params: &[&lines.words(OP)?[..], &words(OP, own)?].concat(),
+            reads: &[from],
+            writes: &[to],
+            workgroups: lines.workgroups(),
+        })
+    }
+
+    /// Along the images of the batch, of which each part has some.
+    fn softmax_of_parts(&self, x: GpuView<'_>, y: GpuView<'_>, parts: &[Part]) -> Result<()> {
         let one_image = Shape4 { n: 1, ..x.shape };
         let (maxima, sums) = (GpuTensor::new(self, OP, one_image)?, GpuTensor::new(self, OP, one_image)?);
-        for part in &parts {
+        for part in parts {
             let of_image = Part { images: 0..1, ..part.clone() };
             let from = x.part(self, part);
             let (max, sum) = (maxima.view().part(self, &of_image), sums.view().part(self, &of_image));
@@ -145,7 +84,7 @@ impl Gpu {
                 workgroups: image.div_ceil(WORKGROUP),
             })?;
         }
-        for part in &parts {
+        for part in parts {
             let of_image = Part { images: 0..1, ..part.clone() };
             let (from, to) = (x.part(self, part), y.part(self, part));
             let (max, sum) = (maxima.view().part(self, &of_image), sums.view().part(self, &of_image));

@@ -1,16 +1,21 @@
 //! Laws that every operator keeps, on every device, by every algorithm. Beside the comparison with the oracle they say
 //! what a tolerance cannot: bit for bit.
 
+mod gradients;
+
 use std::sync::OnceLock;
 
 use rayon::ThreadPool;
 use tilewise_kernels::{
     Conv2dAlgo, Conv2dPlan, ConvTranspose2dPlan, Cpu, Isa, LinearPlan, Result as Kernels, Scratch, Shape4,
-    Tensor, Update,
+    Tensor,
 };
 
-use super::{CheckOptions, Device, gradients, kernels, ways};
+use super::{CheckOptions, Device, kernels, ways};
 use crate::case::{Case, Inputs, Problem};
+pub use gradients::{
+    gradients_are_adjoint, gradients_keep_their_laws, other_shapes_are_refused, weights_can_be_replaced,
+};
 
 /// Why a law does not hold: the way, the case, and what was seen.
 pub type Broken = String;
@@ -122,87 +127,6 @@ pub fn nothing_outside_the_output_is_written(case: &Case) -> Result<(), Broken> 
     })
 }
 
-/// What gradients keep, bit for bit: 1, 2 and 7 threads give the same (on a GPU every run does); what is written is the same in
-/// memory with gaps, which are left alone, whatever was there before; and what is added is the same, added once.
-///
-/// # Errors
-/// The first element that differs, or the place that was overwritten.
-pub fn gradients_keep_their_laws(case: &Case) -> Result<(), Broken> {
-    let case = &gradients::of(case);
-    let words = |e: tilewise_kernels::Error| e.to_string();
-    let inputs = Inputs::generate(case).map_err(words)?;
-    let gy = gradients::upstream(case).map_err(words)?;
-    let names = gradients::operands(&case.problem);
-    for device in CheckOptions::of_tests().devices() {
-        let law = || -> Result<(), Broken> {
-            let solve = |device: &Device| device.gradients(&case.problem, &inputs, &gy).map_err(words);
-            let written = solve(&device)?;
-            let compare = |other: &[Tensor]| {
-                written.iter().zip(other).zip(&names).try_for_each(|((a, b), operand)| {
-                    same_bits(a.data(), b.data()).map_err(|what| format!("{}: {what}", operand.name))
-                })
-            };
-            match &device {
-                Device::Gpu(_) => compare(&solve(&device)?)?,
-                Device::Cpu(cpu) => {
-                    for (threads, pool) in pools() {
-                        let threads_of = |what| format!("{threads} threads: {what}");
-                        compare(&pool.install(|| solve(&device))?).map_err(threads_of)?;
-                        compare(&solve(&Device::Cpu(cpu.threads(*threads)))?).map_err(threads_of)?;
-                    }
-                }
-            }
-            spread_gradients_are_the_same(&device, case, &inputs, &gy, &written, Update::Write)?;
-            spread_gradients_are_the_same(&device, case, &inputs, &gy, &written, Update::Accumulate)
-        };
-        law().map_err(|what| format!("gradients of {case} on {}: {what}", device.name()))?;
-    }
-    Ok(())
-}
-
-/// A vector is one value per channel, and lies without gaps.
-fn is_vector(shape: Shape4) -> bool {
-    [shape.c, shape.h, shape.w] == [1, 1, 1]
-}
-
-/// The gradients in memory with gaps: written over NaN, or added to numbers that are not.
-fn spread_gradients_are_the_same(
-    device: &Device,
-    case: &Case,
-    inputs: &Inputs,
-    gy: &Tensor,
-    written: &[Tensor],
-    update: Update,
-) -> Result<(), Broken> {
-    let words = |e: tilewise_kernels::Error| e.to_string();
-    let data = inputs.tensors.iter().take(case.problem.data_inputs());
-    let data = data.map(|t| Spread::of(t, f32::NAN)).collect::<Kernels<Vec<_>>>().map_err(words)?;
-    let upstream = Spread::of(gy, f32::NAN).map_err(words)?;
-    let before = |i: usize| (i % 13) as f32 / 4.0 - 1.0;
-    let spread = |t: &Tensor| {
-        let mut spread = if is_vector(t.shape()) { Spread::dense(t)? } else { Spread::of(t, CANARY)? };
-        match update {
-            Update::Write => spread.clear(),
-            Update::Accumulate => spread.fill(before),
-        }
-        Ok(spread)
-    };
-    let mut to = written.iter().map(spread).collect::<Kernels<Vec<_>>>().map_err(words)?;
-    device.gradients_spread(&case.problem, &data, inputs, (gy, &upstream), &mut to, update).map_err(words)?;
-    for ((g, spread), operand) in written.iter().zip(&to).zip(gradients::operands(&case.problem)) {
-        let name = &operand.name;
-        if let Some(at) = spread.first_touched_gap() {
-            return Err(format!("{name}: element {at} was overwritten, which is outside {}", g.shape()));
-        }
-        let expected: Vec<f32> = match update {
-            Update::Write => g.data().to_vec(),
-            Update::Accumulate => g.data().iter().enumerate().map(|(i, g)| before(i) + g).collect(),
-        };
-        same_bits(&expected, &spread.images()).map_err(|what| format!("{update:?} {name}: {what}"))?;
-    }
-    Ok(())
-}
-
 /// What a plan of the CPU finds in its scratch does not matter: not even NaN.
 ///
 /// # Errors
@@ -212,7 +136,8 @@ pub fn scratch_garbage_does_not_matter(case: &Case) -> Result<(), Broken> {
         let Device::Cpu(cpu) = device else { return Ok(()) };
         let solve = |garbage| planned(cpu, &case.problem, inputs, algo, garbage).map_err(|e| e.to_string());
         same_bits(solve(0.0)?.data(), solve(f32::NAN)?.data())
-    })
+    })?;
+    gradients::scratch_garbage_does_not_matter(case)
 }
 
 /// Solves a problem that is planned, in scratch full of `garbage`.
@@ -224,11 +149,7 @@ fn planned(
     garbage: f32,
 ) -> Kernels<Tensor> {
     let values = |i: usize| inputs.tensors[i].data();
-    let filled = |scratch: Kernels<Scratch>| {
-        let mut scratch = scratch?;
-        scratch.as_mut_slice().fill(garbage);
-        Ok::<_, tilewise_kernels::Error>(scratch)
-    };
+    let filled = |scratch| filled_with(garbage, scratch);
     let x = inputs.tensors[0].view();
     let mut y = Tensor::zeros(problem.outputs()[0].shape)?;
     match *problem {
@@ -250,6 +171,13 @@ fn planned(
         ref other => panic!("{} is not planned", other.op()),
     }
     Ok(y)
+}
+
+/// Scratch memory, full of `garbage`.
+fn filled_with(garbage: f32, scratch: Kernels<Scratch>) -> Kernels<Scratch> {
+    let mut scratch = scratch?;
+    scratch.as_mut_slice().fill(garbage);
+    Ok(scratch)
 }
 
 /// Two results, bit for bit (so that NaN equals NaN).
@@ -274,16 +202,16 @@ pub fn devices() -> impl Iterator<Item = Cpu> {
 /// A tensor in larger memory, with gaps before, between and behind its images.
 pub struct Spread {
     /// All of it, as one line.
-    pub(super) memory: Tensor,
+    pub(in crate::check) memory: Tensor,
     /// The extents of the tensor.
-    pub(super) shape: Shape4,
+    pub(in crate::check) shape: Shape4,
     gap: f32,
     /// Elements between two images.
     between: usize,
 }
 
 impl Spread {
-    pub(super) const BEFORE: usize = 5;
+    pub(in crate::check) const BEFORE: usize = 5;
     const BEHIND: usize = 7;
 
     fn of(t: &Tensor, gap: f32) -> Kernels<Self> {
@@ -322,7 +250,7 @@ impl Spread {
     }
 
     /// From the beginning of one image to that of the next.
-    pub(super) fn stride(&self) -> usize {
+    pub(in crate::check) fn stride(&self) -> usize {
         self.image_len() + self.between
     }
 

@@ -1,9 +1,14 @@
-//! Max and average pooling, and the average of whole planes.
+//! Max and average pooling, and the average of whole planes. The gradients are in [`backward`].
+
+mod argmax;
+mod backward;
+
+pub use argmax::GpuArgmax;
 
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut, words};
 use super::parts::by_channel;
-use super::recorder::{Dispatch, WORKGROUP};
+use super::recorder::{Dispatch, Slice, WORKGROUP};
 use super::reduce::{LANES, divisor, lanes};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::expect_shape;
@@ -11,7 +16,8 @@ use crate::error::{Dims, Error, Result};
 use crate::shape::{AvgPool2dParams, MaxPool2dParams, PoolShape};
 use crate::tensor::Shape4;
 
-const WINDOWS: Shader = shader!("pool", 1, 1, "index", "order", "math");
+const WINDOWS: Shader = shader!("pool", 1, 1, "pool_params", "pool_windows", "index", "order", "math");
+const ARGMAX: Shader = shader!("pool_argmax", 1, 2, "pool_params", "pool_windows", "index", "order");
 const PLANES: Shader = shader!("pool_global", 1, 1, "index", "reduce", "math");
 
 fn windows(mean: bool) -> Kernel {
@@ -24,14 +30,27 @@ fn planes(lanes: u32) -> Kernel {
 
 /// Every kernel of this file.
 pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
-    [false, true].into_iter().map(windows).chain(LANES.into_iter().map(planes))
+    let forward = [false, true].into_iter().map(windows).chain(LANES.into_iter().map(planes));
+    forward.chain([Kernel::new(ARGMAX, [])]).chain(backward::kernels())
 }
 
 /// What becomes of a window.
 #[derive(Clone, Copy)]
-enum Fold {
+enum Fold<'a> {
     Largest,
-    Mean { count_include_pad: bool },
+    /// The largest, and its place in its plane: whole numbers, in a tensor of the shape of the output.
+    Argmax(GpuView<'a>),
+    Mean {
+        count_include_pad: bool,
+    },
+}
+
+/// The words of extents, kernel, stride and padding, if the GPU can count the positions of all windows.
+fn geometry(op: &'static str, shape: &PoolShape) -> Result<[u32; 8]> {
+    let (input, kernel, stride, padding) = (shape.input(), shape.kernel(), shape.stride(), shape.padding());
+    reachable(op, input.h, kernel[0], stride[0], padding[0])?;
+    reachable(op, input.w, kernel[1], stride[1], padding[1])?;
+    words(op, [input.h, input.w, kernel[0], kernel[1], stride[0], stride[1], padding[0], padding[1]])
 }
 
 impl Gpu {
@@ -64,32 +83,34 @@ impl Gpu {
         op: &'static str,
         x: GpuView<'_>,
         shape: PoolShape,
-        fold: Fold,
+        fold: Fold<'_>,
         y: GpuView<'_>,
     ) -> Result<()> {
-        let (input, output) = (shape.input(), shape.output());
-        let ([kernel_h, kernel_w], [stride_h, stride_w], [padding_h, padding_w]) =
-            (shape.kernel(), shape.stride(), shape.padding());
-        let geometry = [input.h, input.w, kernel_h, kernel_w, stride_h, stride_w, padding_h, padding_w];
-        reachable(op, input.h, kernel_h, stride_h, padding_h)?;
-        reachable(op, input.w, kernel_w, stride_w, padding_w)?;
+        let (output, geometry) = (shape.output(), geometry(op, &shape)?);
         let padding_counts = matches!(fold, Fold::Mean { count_include_pad: true });
-        for part in by_channel(self, op, &[x, y])? {
-            let (from, to) = (x.part(self, &part), y.part(self, &part));
+        let (kernel, positions) = match fold {
+            Fold::Largest => (windows(false), None),
+            Fold::Mean { .. } => (windows(true), None),
+            Fold::Argmax(positions) => (Kernel::new(ARGMAX, []), Some(positions)),
+        };
+        let written: Vec<GpuView<'_>> = [y].into_iter().chain(positions).collect();
+        for part in by_channel(self, op, &[&[x], &written[..]].concat())? {
+            let from = x.part(self, &part);
+            let to: Vec<Slice<'_>> = written.iter().map(|view| view.part(self, &part)).collect();
             let image = part.channels.len() * output.plane_len();
             let count = part.images.len() * image;
-            let params = [
-                &words(op, [count, image, output.plane_len(), output.w])?[..],
-                &words(op, geometry)?,
-                &[padding_counts.into()],
-                &words(op, [from.first, x.batch_stride, to.first, y.batch_stride])?,
-            ];
+            let mut params = words(op, [count, image, output.plane_len(), output.w])?.to_vec();
+            params.extend(geometry);
+            params.push(padding_counts.into());
+            for (slice, view) in [from].iter().chain(&to).zip([x].iter().chain(&written)) {
+                params.extend(words(op, [slice.first, view.batch_stride])?);
+            }
             self.dispatch(&Dispatch {
                 op,
-                kernel: windows(matches!(fold, Fold::Mean { .. })),
-                params: &params.concat(),
+                kernel,
+                params: &params,
                 reads: &[from],
-                writes: &[to],
+                writes: &to,
                 workgroups: count.div_ceil(WORKGROUP),
             })?;
         }
@@ -136,10 +157,10 @@ fn reachable(op: &'static str, input: usize, kernel: usize, stride: usize, paddi
 
 #[cfg(test)]
 mod tests {
-    use super::super::{GpuTensor, testing};
     use super::*;
     use crate::Cpu;
-    use crate::gpu::testing::{close, noise, on_all};
+    use crate::gpu::GpuTensor;
+    use crate::gpu::testing::{self, close, noise, on_all};
 
     #[test]
     fn pooling_is_that_of_the_cpu() -> Result<()> {

@@ -9,29 +9,31 @@
 //!    mean of all are those around the means of the strips, and those of these means (T. F. Chan, G. H. Golub and
 //!    R. J. LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
 //!
-//! So nothing cancels, however large the mean, which is kept as a number near it and the small rest.
+//! So nothing cancels, however large the mean, which is kept as a number near it and the small rest. The gradients are in
+//! [`backward`].
+
+mod backward;
 
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut, words};
 use super::parts::{Part, by_channel};
-use super::recorder::{Dispatch, Slice, WORKGROUP};
-use super::reduce::{LANES, Partials, STRIP, lanes};
+use super::recorder::{Dispatch, WORKGROUP};
+use super::reduce::{LANES, Partials, STRIP, Strips, halves, lanes};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::{Affine, Tracked, expect_shape};
 use crate::error::Result;
 use crate::shape::batch_norm::{OP, check_eps, check_momentum, expect_per_channel, training_count};
+use crate::training::Moments;
 
 const APPLY: Shader = shader!("batch_norm", 2, 1, "index");
 const GIVEN: Shader = shader!("batch_norm_given", 4, 1, "batch_norm_scale", "index", "math");
 const MOMENTS: Shader = shader!("batch_norm_moments", 1, 1, "index", "reduce", "math");
 const TRAIN: Shader = shader!("batch_norm_train", 3, 2, "batch_norm_scale", "index", "reduce", "math");
 const TRACK: Shader = shader!("batch_norm_track", 1, 2, "index");
+const KEEP: Shader = shader!("batch_norm_keep", 1, 2, "index");
 
-/// Words of the moments of a strip and of the scale of a channel.
+/// Words of what is known of a strip or of a channel.
 const VEC4: usize = 4;
-
-/// Words of the statistics of a channel.
-const VEC2: usize = 2;
 
 fn reducing(shader: Shader, lanes: u32) -> Kernel {
     Kernel::new(shader, [("LANES", lanes)])
@@ -40,8 +42,8 @@ fn reducing(shader: Shader, lanes: u32) -> Kernel {
 /// Every kernel of this file.
 pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
     let reducing = |shader| LANES.into_iter().map(move |lanes| reducing(shader, lanes));
-    let others = [APPLY, GIVEN, TRACK].into_iter().map(|shader| Kernel::new(shader, []));
-    others.chain(reducing(MOMENTS)).chain(reducing(TRAIN))
+    let others = [APPLY, GIVEN, TRACK, KEEP].into_iter().map(|shader| Kernel::new(shader, []));
+    others.chain(reducing(MOMENTS)).chain(reducing(TRAIN)).chain(backward::kernels())
 }
 
 impl Gpu {
@@ -81,7 +83,7 @@ impl Gpu {
             });
         }
         let scales = Partials::new(self, OP, c, VEC4)?;
-        let given = [norm.gamma, norm.beta, mean, var].map(|view| self.per_channel(view));
+        let given = [norm.gamma, norm.beta, mean, var].map(|view| view.image(self));
         let [gamma, beta, mean, var] = given.map(|slice| slice.first);
         let [channels, gamma, beta, mean, var] = words(OP, [c, gamma, beta, mean, var])?;
         self.dispatch(&Dispatch {
@@ -102,6 +104,31 @@ impl Gpu {
         running: Option<Tracked<GpuViewMut<'_>>>,
         y: GpuViewMut<'_>,
     ) -> Result<()> {
+        self.batch_norm_of_batch(x, norm, running, None, y)
+    }
+
+    pub(super) fn batch_norm_moments_into(
+        &self,
+        x: GpuView<'_>,
+        norm: Affine<GpuView<'_>>,
+        running: Option<Tracked<GpuViewMut<'_>>>,
+        moments: Moments<GpuViewMut<'_>>,
+        y: GpuViewMut<'_>,
+    ) -> Result<()> {
+        expect_per_channel("mean of the batch", moments.mean.shape(), x.shape.c)?;
+        expect_per_channel("inverse deviation of the batch", moments.inv_std.shape(), x.shape.c)?;
+        let kept = Moments { mean: moments.mean.0, inv_std: moments.inv_std.0 };
+        self.batch_norm_of_batch(x, norm, running, Some(kept), y)
+    }
+
+    fn batch_norm_of_batch(
+        &self,
+        x: GpuView<'_>,
+        norm: Affine<GpuView<'_>>,
+        running: Option<Tracked<GpuViewMut<'_>>>,
+        kept: Option<Moments<GpuView<'_>>>,
+        y: GpuViewMut<'_>,
+    ) -> Result<()> {
         let shape = x.shape();
         check_affine(&norm, shape.c)?;
         expect_shape(OP, "output shape", shape, y.shape())?;
@@ -112,7 +139,9 @@ impl Gpu {
             check_momentum(running.momentum)?;
         }
         match training_count(shape)? {
-            Some(count) if shape.c > 0 => self.normalise_by_batch(x, count, norm, running.as_ref(), y.0),
+            Some(count) if shape.c > 0 => {
+                self.normalise_by_batch(x, count, norm, running.as_ref(), kept, y.0)
+            }
             _ => Ok(()),
         }
     }
@@ -123,13 +152,11 @@ impl Gpu {
         count: usize,
         norm: Affine<GpuView<'_>>,
         running: Option<&Tracked<GpuView<'_>>>,
+        kept: Option<Moments<GpuView<'_>>>,
         y: GpuView<'_>,
     ) -> Result<()> {
-        let (c, plane) = (x.shape.c, x.shape.plane_len());
-        let parts = by_channel(self, OP, &[x])?;
-        let strips_of = |part: &Part| (part.images.len() * plane).div_ceil(STRIP);
-        // Where a part has not all channels, those of the others come from the next ones.
-        let strips: usize = parts.iter().filter(|part| part.channels.end == c).map(strips_of).sum();
+        let c = x.shape.c;
+        let Strips { parts, count: strips } = Strips::new(self, OP, &[x])?;
         if strips * c * VEC4 > self.reach() && c > 1 {
             return halves(c).into_iter().try_for_each(|half| {
                 let of = |view| GpuView::channels(view, half.clone());
@@ -138,19 +165,19 @@ impl Gpu {
                     Some(r) => Some(Tracked { mean: of(r.mean)?, var: of(r.var)?, momentum: r.momentum }),
                     None => None,
                 };
-                self.normalise_by_batch(of(x)?, count, norm, running.as_ref(), of(y)?)
+                let kept = match kept {
+                    Some(m) => Some(Moments { mean: of(m.mean)?, inv_std: of(m.inv_std)? }),
+                    None => None,
+                };
+                self.normalise_by_batch(of(x)?, count, norm, running.as_ref(), kept, of(y)?)
             });
         }
         let moments = Partials::new(self, OP, strips * c, VEC4)?;
-        let mut strip = 0;
-        for part in &parts {
-            self.moments(x, part, strip * c + part.channels.start, c, &moments)?;
-            if part.channels.end == c {
-                strip += strips_of(part);
-            }
+        for (part, first) in &parts {
+            self.moments(x, part, *first, c, &moments)?;
         }
-        let (scales, statistics) = (Partials::new(self, OP, c, VEC4)?, Partials::new(self, OP, c, VEC2)?);
-        let (gamma, beta) = (self.per_channel(norm.gamma), self.per_channel(norm.beta));
+        let (scales, statistics) = (Partials::new(self, OP, c, VEC4)?, Partials::new(self, OP, c, VEC4)?);
+        let (gamma, beta) = (norm.gamma.image(self), norm.beta.image(self));
         let [channels, strips_word, gamma_first, beta_first] =
             words(OP, [c, strips, gamma.first, beta.first])?;
         let [count, one_less] = [count, count - 1].map(|count| (count as f32).to_bits());
@@ -164,6 +191,9 @@ impl Gpu {
         })?;
         if let Some(running) = running {
             self.track(running, &statistics)?;
+        }
+        if let Some(moments) = kept {
+            self.keep(moments, &statistics)?;
         }
         self.apply_scales(x, &scales, y)
     }
@@ -188,8 +218,7 @@ impl Gpu {
     }
 
     fn track(&self, running: &Tracked<GpuView<'_>>, statistics: &Partials) -> Result<()> {
-        let (mean, var, c) =
-            (self.per_channel(running.mean), self.per_channel(running.var), running.mean.shape.c);
+        let (mean, var, c) = (running.mean.image(self), running.var.image(self), running.mean.shape.c);
         let [channels, mean_first, var_first] = words(OP, [c, mean.first, var.first])?;
         let [momentum, rest] =
             [running.momentum, (1.0 - f64::from(running.momentum)) as f32].map(f32::to_bits);
@@ -199,6 +228,19 @@ impl Gpu {
             params: &[channels, momentum, rest, mean_first, var_first],
             reads: &[statistics.slice(self)],
             writes: &[mean, var],
+            workgroups: c.div_ceil(WORKGROUP),
+        })
+    }
+
+    fn keep(&self, moments: Moments<GpuView<'_>>, statistics: &Partials) -> Result<()> {
+        let (mean, inv_std, c) =
+            (moments.mean.image(self), moments.inv_std.image(self), moments.mean.shape.c);
+        self.dispatch(&Dispatch {
+            op: OP,
+            kernel: Kernel::new(KEEP, []),
+            params: &words(OP, [c, mean.first, inv_std.first])?,
+            reads: &[statistics.slice(self)],
+            writes: &[mean, inv_std],
             workgroups: c.div_ceil(WORKGROUP),
         })
     }
@@ -230,22 +272,12 @@ impl Gpu {
         }
         Ok(())
     }
-
-    /// The values of a tensor of one per channel.
-    fn per_channel<'a>(&self, view: GpuView<'a>) -> Slice<'a> {
-        view.part(self, &Part { images: 0..1, channels: 0..view.shape.c })
-    }
 }
 
 fn check_affine(norm: &Affine<GpuView<'_>>, channels: usize) -> Result<()> {
     expect_per_channel("gamma", norm.gamma.shape(), channels)?;
     expect_per_channel("beta", norm.beta.shape(), channels)?;
     check_eps(norm.eps)
-}
-
-/// The channels below the middle, and those from there on.
-fn halves(channels: usize) -> [std::ops::Range<usize>; 2] {
-    [0..channels / 2, channels / 2..channels]
 }
 
 #[cfg(test)]

@@ -1,0 +1,243 @@
+//! The gradients of batch normalisation: per channel the sums of `gy`, of `gy * (x - mean)` and, for what the mean has lost to
+//! its rounding, of `x - mean`: those of strips (`batch_norm_backward_sums.wgsl`), then of all, of which the gradients to gamma
+//! and beta are made, and the terms of that to the input (`batch_norm_backward_total.wgsl`), which are applied to every
+//! element (`batch_norm_backward.wgsl`).
+
+use std::ops::Range;
+
+use super::{Gpu, VEC4};
+use crate::backend::expect_shape;
+use crate::error::Result;
+use crate::gpu::buffer::{GpuView, GpuViewMut, words};
+use crate::gpu::parts::{Part, by_channel};
+use crate::gpu::recorder::{Dispatch, WORKGROUP};
+use crate::gpu::reduce::{LANES, Partials, STRIP, Strips, halves, lanes};
+use crate::gpu::wgsl::{Kernel, Shader, shader};
+use crate::shape::Update;
+use crate::shape::batch_norm::{check_eps, expect_per_channel, training_count};
+use crate::training::{BatchNormGradients, Moments};
+
+const OP: &str = "batch_norm_backward";
+
+const SUMS: Shader = shader!("batch_norm_backward_sums", 3, 1, "index", "reduce");
+const TOTAL: Shader = shader!("batch_norm_backward_total", 4, 3, "update", "index", "reduce", "math");
+const APPLY: Shader = shader!("batch_norm_backward", 3, 1, "update", "index");
+
+fn sums(lanes: u32) -> Kernel {
+    Kernel::new(SUMS, [("LANES", lanes)])
+}
+
+fn total(lanes: u32, train: bool, update: Update) -> Kernel {
+    Kernel::new(TOTAL, [("LANES", lanes), ("TRAIN", train.into()), update.constant()])
+}
+
+fn apply(train: bool, update: Update) -> Kernel {
+    Kernel::new(APPLY, [("TRAIN", train.into()), update.constant()])
+}
+
+/// Every kernel of this file.
+pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
+    let ways = || [false, true].into_iter().flat_map(|train| Update::ALL.map(|update| (train, update)));
+    let totals = move |lanes| ways().map(move |(train, update)| total(lanes, train, update));
+    let applied = ways().map(|(train, update)| apply(train, update));
+    LANES.into_iter().map(sums).chain(LANES.into_iter().flat_map(totals)).chain(applied)
+}
+
+/// Whose mean and deviation `x` was normalised by.
+#[derive(Clone, Copy)]
+enum By {
+    /// Those of the batch, of so many elements per channel.
+    Batch(usize),
+    /// Given ones.
+    Given { eps: f32 },
+}
+
+/// Operands and gradients, of one number of channels.
+struct Operands<'a> {
+    x: GpuView<'a>,
+    gy: GpuView<'a>,
+    gamma: GpuView<'a>,
+    mean: GpuView<'a>,
+    /// One over the deviation or, if it is given, the variance.
+    spread: GpuView<'a>,
+    to: BatchNormGradients<GpuView<'a>>,
+}
+
+impl<'a> Operands<'a> {
+    fn channels(&self, range: &Range<usize>) -> Result<Self> {
+        let of = |view: GpuView<'a>| view.channels(range.clone());
+        let to = BatchNormGradients { x: of(self.to.x)?, gamma: of(self.to.gamma)?, beta: of(self.to.beta)? };
+        Ok(Operands {
+            x: of(self.x)?,
+            gy: of(self.gy)?,
+            gamma: of(self.gamma)?,
+            mean: of(self.mean)?,
+            spread: of(self.spread)?,
+            to,
+        })
+    }
+}
+
+impl Gpu {
+    pub(in crate::gpu) fn batch_norm_train_backward_into(
+        &self,
+        x: GpuView<'_>,
+        gamma: GpuView<'_>,
+        moments: Moments<GpuView<'_>>,
+        gy: GpuView<'_>,
+        gradients: BatchNormGradients<GpuViewMut<'_>>,
+        update: Update,
+    ) -> Result<()> {
+        let c = x.shape.c;
+        expect_per_channel("gamma", gamma.shape, c)?;
+        expect_per_channel("mean of the batch", moments.mean.shape, c)?;
+        expect_per_channel("inverse deviation of the batch", moments.inv_std.shape, c)?;
+        // Of an empty batch the sums are 0, over whatever.
+        let by = By::Batch(training_count(x.shape)?.unwrap_or(1));
+        let to = written(x, gy, gradients)?;
+        let operands = Operands { x, gy, gamma, mean: moments.mean, spread: moments.inv_std, to };
+        self.batch_norm_gradients(&operands, by, update)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is an operand of the operator or a gradient")]
+    pub(in crate::gpu) fn batch_norm_backward_into(
+        &self,
+        x: GpuView<'_>,
+        gamma: GpuView<'_>,
+        eps: f32,
+        mean: GpuView<'_>,
+        var: GpuView<'_>,
+        gy: GpuView<'_>,
+        gradients: BatchNormGradients<GpuViewMut<'_>>,
+        update: Update,
+    ) -> Result<()> {
+        let c = x.shape.c;
+        check_eps(eps)?;
+        expect_per_channel("gamma", gamma.shape, c)?;
+        expect_per_channel("mean", mean.shape, c)?;
+        expect_per_channel("variance", var.shape, c)?;
+        let to = written(x, gy, gradients)?;
+        let operands = Operands { x, gy, gamma, mean, spread: var, to };
+        self.batch_norm_gradients(&operands, By::Given { eps }, update)
+    }
+
+    fn batch_norm_gradients(&self, operands: &Operands<'_>, by: By, update: Update) -> Result<()> {
+        let Operands { x, gy, gamma, mean, spread, to } = operands;
+        let c = x.shape.c;
+        let Strips { parts, count } = Strips::new(self, OP, &[*x, *gy])?;
+        if count.max(1) * c * VEC4 > self.reach() && c > 1 {
+            return halves(c)
+                .iter()
+                .try_for_each(|half| self.batch_norm_gradients(&operands.channels(half)?, by, update));
+        }
+        let sums = Partials::new(self, OP, count * c, VEC4)?;
+        for (part, first) in &parts {
+            self.batch_norm_backward_sums(operands, part, *first, &sums)?;
+        }
+        let (train, divisor, eps) = match by {
+            By::Batch(elements) => (true, elements as f32, 0.0),
+            By::Given { eps } => (false, 1.0, eps),
+        };
+        let terms = Partials::new(self, OP, c, VEC4)?;
+        let [gamma, mean, spread] = [gamma, mean, spread].map(|view| view.image(self));
+        let [gamma_gradient, beta_gradient] = [&to.gamma, &to.beta].map(|view| view.image(self));
+        let [channels, strips] = words(OP, [c, count])?;
+        let firsts =
+            words(OP, [gamma, mean, spread, gamma_gradient, beta_gradient].map(|slice| slice.first))?;
+        self.dispatch(&Dispatch {
+            op: OP,
+            kernel: total(lanes(count), train, update),
+            params: &[&[channels, strips, divisor.to_bits(), eps.to_bits()], &firsts[..]].concat(),
+            reads: &[sums.slice(self), gamma, mean, spread],
+            writes: &[terms.slice(self), gamma_gradient, beta_gradient],
+            workgroups: c,
+        })?;
+        self.batch_norm_to_input(operands, &terms, apply(train, update))
+    }
+
+    /// The sums of the strips of a part, of which the first becomes entry `first`.
+    fn batch_norm_backward_sums(
+        &self,
+        Operands { x, gy, mean, .. }: &Operands<'_>,
+        part: &Part,
+        first: usize,
+        to: &Partials,
+    ) -> Result<()> {
+        let (channels, plane) = (part.channels.len(), x.shape.plane_len());
+        let elements = part.images.len() * plane;
+        let (from_x, from_gy) = (x.part(self, part), gy.part(self, part));
+        let mean = mean.channels(part.channels.clone())?.image(self);
+        let count = elements.div_ceil(STRIP) * channels;
+        let sizes = [
+            count,
+            channels,
+            x.shape.c,
+            plane,
+            elements,
+            STRIP,
+            first,
+            mean.first,
+            from_x.first,
+            x.batch_stride,
+            from_gy.first,
+            gy.batch_stride,
+        ];
+        self.dispatch(&Dispatch {
+            op: OP,
+            kernel: sums(lanes(elements)),
+            params: &words(OP, sizes)?,
+            reads: &[from_x, from_gy, mean],
+            writes: &[to.slice(self)],
+            workgroups: count,
+        })
+    }
+
+    fn batch_norm_to_input(
+        &self,
+        Operands { x, gy, to, .. }: &Operands<'_>,
+        terms: &Partials,
+        kernel: Kernel,
+    ) -> Result<()> {
+        let (plane, views) = (x.shape.plane_len(), [*x, *gy, to.x]);
+        for part in by_channel(self, OP, &views)? {
+            let [from_x, from_gy, to_x] = views.map(|view| view.part(self, &part));
+            let image = part.channels.len() * plane;
+            let count = part.images.len() * image;
+            let sizes = [
+                count,
+                image,
+                plane,
+                part.channels.start,
+                from_x.first,
+                x.batch_stride,
+                from_gy.first,
+                gy.batch_stride,
+                to_x.first,
+                to.x.batch_stride,
+            ];
+            self.dispatch(&Dispatch {
+                op: OP,
+                kernel,
+                params: &words(OP, sizes)?,
+                reads: &[from_x, from_gy, terms.slice(self)],
+                writes: &[to_x],
+                workgroups: count.div_ceil(WORKGROUP),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The gradients, if they and `gy` are of the shapes that belong to `x`.
+fn written<'a>(
+    x: GpuView<'_>,
+    gy: GpuView<'_>,
+    gradients: BatchNormGradients<GpuViewMut<'a>>,
+) -> Result<BatchNormGradients<GpuView<'a>>> {
+    let to = BatchNormGradients { x: gradients.x.0, gamma: gradients.gamma.0, beta: gradients.beta.0 };
+    expect_shape(OP, "output gradient shape", x.shape, gy.shape)?;
+    expect_shape(OP, "input gradient shape", x.shape, to.x.shape)?;
+    expect_per_channel("gradient of gamma", to.gamma.shape, x.shape.c)?;
+    expect_per_channel("gradient of beta", to.beta.shape, x.shape.c)?;
+    Ok(to)
+}

@@ -1,0 +1,86 @@
+//! The gradient to a bias: the sum of each channel, of its strips (`bias_backward.wgsl`) and then of those
+//! (`bias_backward_total.wgsl`).
+
+use super::Gpu;
+use super::buffer::{GpuView, GpuViewMut, words};
+use super::recorder::Dispatch;
+use super::reduce::{LANES, Partials, STRIP, Strips, halves, lanes};
+use super::wgsl::{Kernel, Shader, shader};
+use crate::backend::expect_shape;
+use crate::error::Result;
+use crate::shape::Update;
+use crate::tensor::Shape4;
+
+const OP: &str = "bias_backward";
+
+const STRIPS: Shader = shader!("bias_backward", 1, 1, "index", "reduce");
+const TOTAL: Shader = shader!("bias_backward_total", 1, 1, "update", "index", "reduce");
+
+fn strips(lanes: u32) -> Kernel {
+    Kernel::new(STRIPS, [("LANES", lanes)])
+}
+
+fn total(lanes: u32, update: Update) -> Kernel {
+    Kernel::new(TOTAL, [("LANES", lanes), update.constant()])
+}
+
+/// Every kernel of this file.
+pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
+    let of_lanes = |lanes| [strips(lanes)].into_iter().chain(Update::ALL.map(|update| total(lanes, update)));
+    LANES.into_iter().flat_map(of_lanes)
+}
+
+impl Gpu {
+    pub(super) fn bias_backward_into(
+        &self,
+        gy: GpuView<'_>,
+        gb: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        expect_shape(OP, "bias gradient shape", Shape4::new(1, gy.shape.c, 1, 1), gb.shape())?;
+        self.sums_of_channels(gy, gb.0, update)
+    }
+
+    fn sums_of_channels(&self, gy: GpuView<'_>, gb: GpuView<'_>, update: Update) -> Result<()> {
+        let (c, plane) = (gy.shape.c, gy.shape.plane_len());
+        let Strips { parts, count } = Strips::new(self, OP, &[gy])?;
+        if count.max(1) * c > self.reach() && c > 1 {
+            return halves(c).into_iter().try_for_each(|half| {
+                self.sums_of_channels(gy.channels(half.clone())?, gb.channels(half)?, update)
+            });
+        }
+        let sums = Partials::new(self, OP, count * c, 1)?;
+        for (part, first) in parts {
+            let (from, elements) = (gy.part(self, &part), part.images.len() * plane);
+            let strips_of_part = elements.div_ceil(STRIP) * part.channels.len();
+            let sizes = [
+                strips_of_part,
+                part.channels.len(),
+                c,
+                plane,
+                elements,
+                STRIP,
+                first,
+                from.first,
+                gy.batch_stride,
+            ];
+            self.dispatch(&Dispatch {
+                op: OP,
+                kernel: strips(lanes(elements)),
+                params: &words(OP, sizes)?,
+                reads: &[from],
+                writes: &[sums.slice(self)],
+                workgroups: strips_of_part,
+            })?;
+        }
+        let to = gb.image(self);
+        self.dispatch(&Dispatch {
+            op: OP,
+            kernel: total(lanes(count), update),
+            params: &words(OP, [c, count, to.first])?,
+            reads: &[sums.slice(self)],
+            writes: &[to],
+            workgroups: c,
+        })
+    }
+}

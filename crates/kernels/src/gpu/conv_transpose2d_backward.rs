@@ -1,0 +1,105 @@
+//! Transposed convolution, backward: the gradient to the input is the convolution of `gy` with the same weights, that to the
+//! weights a matrix product over the pixels of the input.
+
+use super::Gpu;
+use super::buffer::{GpuView, GpuViewMut};
+use super::correlation::{Engine, HostWeights, Rows, Spec, Weighted, WeightsGradient, WeightsSpec};
+use crate::backend::expect_shape;
+use crate::error::Result;
+use crate::shape::correlation::{Correlation, Placement};
+use crate::shape::{Activation, ConvTranspose2dShape, Update, check_weights};
+
+const INPUT: &str = "conv_transpose2d_backward_input";
+const WEIGHTS: &str = "conv_transpose2d_backward_weights";
+
+/// The gradient of a transposed convolution to its input on a GPU.
+pub struct GpuConvTranspose2dBackwardInput {
+    shape: ConvTranspose2dShape,
+    weighted: Weighted,
+}
+
+/// The gradient of a transposed convolution to its weights on a GPU.
+pub struct GpuConvTranspose2dBackwardWeights {
+    shape: ConvTranspose2dShape,
+    gradient: WeightsGradient,
+}
+
+impl GpuConvTranspose2dBackwardInput {
+    /// The transposed convolution's shape.
+    pub fn shape(&self) -> &ConvTranspose2dShape {
+        &self.shape
+    }
+}
+
+impl GpuConvTranspose2dBackwardWeights {
+    /// The transposed convolution's shape.
+    pub fn shape(&self) -> &ConvTranspose2dShape {
+        &self.shape
+    }
+}
+
+impl Gpu {
+    pub(super) fn plan_conv_transpose2d_backward_input(
+        &self,
+        shape: ConvTranspose2dShape,
+        weights: &[f32],
+    ) -> Result<GpuConvTranspose2dBackwardInput> {
+        let (w, input, groups) = (shape.weights(), shape.input(), shape.params().groups);
+        check_weights(INPUT, weights, w.checked_len(INPUT, "weights")?, None, w.n)?;
+        let outputs = w.n / groups;
+        let image = input.image_len().max(shape.output().image_len());
+        let method = self.method([groups, w.c, outputs], input.n * input.plane_len(), image);
+        let spec = Spec { op: INPUT, groups, outputs, activation: Activation::Identity, method };
+        let correlation = Correlation::conv_transpose2d_backward(&shape);
+        let engine = Engine::new(self, spec, &correlation, Placement::dense([input.h, input.w]))?;
+        let weights = HostWeights { values: weights, shape: w, rows: Rows::Outputs, bias: None };
+        let weighted = Weighted::new(self, INPUT, vec![engine], weights)?;
+        Ok(GpuConvTranspose2dBackwardInput { shape, weighted })
+    }
+
+    pub(super) fn conv_transpose2d_backward_input_set_weights(
+        &self,
+        plan: &GpuConvTranspose2dBackwardInput,
+        weights: GpuView<'_>,
+    ) -> Result<()> {
+        plan.weighted.set_weights(self, weights, None)
+    }
+
+    pub(super) fn conv_transpose2d_backward_input_into(
+        &self,
+        plan: &GpuConvTranspose2dBackwardInput,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        expect_shape(INPUT, "shape of gy", plan.shape.output(), gy.shape)?;
+        expect_shape(INPUT, "shape of gx", plan.shape.input(), gx.shape())?;
+        plan.weighted.run(self, gy, gx.0, update)
+    }
+
+    pub(super) fn plan_conv_transpose2d_backward_weights(
+        &self,
+        shape: ConvTranspose2dShape,
+    ) -> Result<GpuConvTranspose2dBackwardWeights> {
+        let (w, groups) = (shape.weights(), shape.params().groups);
+        let spec = WeightsSpec { op: WEIGHTS, groups, outputs: w.n / groups, kernel: w.h * w.w };
+        let correlation = Correlation::conv_transpose2d_backward(&shape);
+        let gradient = WeightsGradient::new(self, spec, &correlation)?;
+        Ok(GpuConvTranspose2dBackwardWeights { shape, gradient })
+    }
+
+    pub(super) fn conv_transpose2d_backward_weights_into(
+        &self,
+        plan: &GpuConvTranspose2dBackwardWeights,
+        x: GpuView<'_>,
+        gy: GpuView<'_>,
+        gw: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        expect_shape(WEIGHTS, "shape of x", plan.shape.input(), x.shape)?;
+        expect_shape(WEIGHTS, "shape of gy", plan.shape.output(), gy.shape)?;
+        expect_shape(WEIGHTS, "shape of gw", plan.shape.weights(), gw.shape())?;
+        // In the sums for the weights, the two are in each other's place.
+        plan.gradient.run(self, gy, x, gw.0, update)
+    }
+}

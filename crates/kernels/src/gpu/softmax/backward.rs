@@ -1,0 +1,142 @@
+//! The gradient of softmax: `gx = y * (gy - sum of y * gy)`, the sum along the axis.
+//!
+//! By an invocation for each line (`softmax_backward.wgsl`), by a workgroup (`softmax_backward_long.wgsl`), or the sums first
+//! (`softmax_backward_dots.wgsl`), carried from part to part, and then the rest (`softmax_backward_apply.wgsl`).
+
+use super::Gpu;
+use super::lines::{Lines, Whole, for_each_lines};
+use crate::backend::expect_shape;
+use crate::error::Result;
+use crate::gpu::buffer::{GpuTensor, GpuView, GpuViewMut, words};
+use crate::gpu::parts::Part;
+use crate::gpu::recorder::{Dispatch, WORKGROUP};
+use crate::gpu::reduce::{LANES, lanes};
+use crate::gpu::wgsl::{Kernel, Shader, shader};
+use crate::shape::{Axis, SoftmaxShape, Update};
+use crate::tensor::Shape4;
+
+const OP: &str = "softmax_backward";
+
+const LINES: Shader = shader!("softmax_backward", 2, 1, "softmax_backward_lines", "update", "index");
+const LONG: Shader =
+    shader!("softmax_backward_long", 2, 1, "softmax_backward_lines", "update", "index", "reduce");
+const DOTS: Shader = shader!("softmax_backward_dots", 2, 1, "index");
+const APPLY: Shader = shader!("softmax_backward_apply", 3, 1, "update", "index");
+
+fn long(lanes: u32, update: Update) -> Kernel {
+    Kernel::new(LONG, [("LANES", lanes), update.constant()])
+}
+
+fn short(shader: Shader, update: Update) -> Kernel {
+    Kernel::new(shader, [update.constant()])
+}
+
+/// Every kernel of this file.
+pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
+    let of_update = |update| {
+        let short = [LINES, APPLY].map(|shader| short(shader, update));
+        short.into_iter().chain(LANES.map(|lanes| long(lanes, update)))
+    };
+    Update::ALL.into_iter().flat_map(of_update).chain([Kernel::new(DOTS, [])])
+}
+
+impl Gpu {
+    pub(in crate::gpu) fn softmax_backward_into(
+        &self,
+        y: GpuView<'_>,
+        axis: Axis,
+        gy: GpuView<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        let shape = SoftmaxShape::new(y.shape(), axis)?.input();
+        expect_shape(OP, "output gradient shape", shape, gy.shape())?;
+        expect_shape(OP, "input gradient shape", shape, gx.shape())?;
+        for_each_lines(self, OP, axis, [y, gy, gx.0], |lines, views| match lines {
+            Lines::Whole(part, lines) => self.softmax_backward_lines(views, &part, &lines, update),
+            Lines::Cut(parts) => self.softmax_backward_of_parts(views, &parts, update),
+        })
+    }
+
+    fn softmax_backward_lines(
+        &self,
+        views: [GpuView<'_>; 3],
+        part: &Part,
+        lines: &Whole,
+        update: Update,
+    ) -> Result<()> {
+        let [y, gy, gx] = views.map(|view| view.part(self, part));
+        let steps = words(OP, views.map(|view| lines.step(&view)))?;
+        let mut params = [&lines.words(OP)?[..], &steps].concat();
+        for (slice, view) in [y, gy, gx].iter().zip(views) {
+            params.extend(words(OP, [slice.first, view.batch_stride])?);
+        }
+        self.dispatch(&Dispatch {
+            op: OP,
+            kernel: if lines.shared() { long(lanes(lines.len), update) } else { short(LINES, update) },
+            params: &params,
+            reads: &[y, gy],
+            writes: &[gx],
+            workgroups: lines.workgroups(),
+        })
+    }
+
+    /// Along the images of the batch, of which each part has some.
+    fn softmax_backward_of_parts(
+        &self,
+        [y, gy, gx]: [GpuView<'_>; 3],
+        parts: &[Part],
+        update: Update,
+    ) -> Result<()> {
+        let dots = GpuTensor::new(self, OP, Shape4 { n: 1, ..y.shape })?;
+        let dots_of = |part: &Part| dots.view().part(self, &Part { images: 0..1, ..part.clone() });
+        for part in parts {
+            let (from_y, from_gy, to) = (y.part(self, part), gy.part(self, part), dots_of(part));
+            let image = part.channels.len() * y.shape.plane_len();
+            let sizes = [
+                image,
+                part.images.len(),
+                usize::from(part.images.start > 0),
+                from_y.first,
+                y.batch_stride,
+                from_gy.first,
+                gy.batch_stride,
+                to.first,
+            ];
+            self.dispatch(&Dispatch {
+                op: OP,
+                kernel: Kernel::new(DOTS, []),
+                params: &words(OP, sizes)?,
+                reads: &[from_y, from_gy],
+                writes: &[to],
+                workgroups: image.div_ceil(WORKGROUP),
+            })?;
+        }
+        for part in parts {
+            let (from_y, from_gy, dots) = (y.part(self, part), gy.part(self, part), dots_of(part));
+            let to = gx.part(self, part);
+            let image = part.channels.len() * y.shape.plane_len();
+            let count = part.images.len() * image;
+            let sizes = [
+                image,
+                count,
+                from_y.first,
+                y.batch_stride,
+                from_gy.first,
+                gy.batch_stride,
+                dots.first,
+                to.first,
+                gx.batch_stride,
+            ];
+            self.dispatch(&Dispatch {
+                op: OP,
+                kernel: short(APPLY, update),
+                params: &words(OP, sizes)?,
+                reads: &[from_y, from_gy, dots],
+                writes: &[to],
+                workgroups: count.div_ceil(WORKGROUP),
+            })?;
+        }
+        Ok(())
+    }
+}
