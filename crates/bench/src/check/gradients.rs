@@ -1,7 +1,7 @@
 //! The gradients of a problem: by the kernels of any device, and by the naive reference.
 //!
 //! Those of what a loss can change: data, weights, bias, factors. Statistics have none, given or running; the targets of a
-//! loss have one by the reference alone (kernels take them as constants), and steps of training have none.
+//! loss have one by the reference alone (kernels take them as constants).
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -39,7 +39,7 @@ pub fn of(case: &Case) -> Case {
 const CONSTANT: [&str; 5] = ["mean", "var", "target", "weight", "pos_weight"];
 
 /// The operands that kernels give a gradient to, in the order of [`Problem::inputs`], each named after its operand: `gx` for
-/// `x`.
+/// `x`. None of a step of training.
 pub fn operands(problem: &Problem) -> Vec<Operand> {
     let inputs = problem.inputs().into_iter().filter(|_| !problem.op().is_step());
     inputs
