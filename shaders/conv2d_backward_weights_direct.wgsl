@@ -1,11 +1,11 @@
-// The gradient to the weights, an invocation a pixel: each holds TILE_M outputs x TILE_N products in registers, for every 64th
-// pixel of the part; then a workgroup adds up those of its invocations, in order. For few outputs or products, and for
-// software drivers.
+// The gradient to the weights, an invocation a pixel: each holds TILE_M outputs x TILE_N products in registers, for every
+// pixel of the part that is LANES further; then the workgroup adds up the tiles of its LANES invocations, in order. For few
+// outputs or products, and for software drivers.
 
 // The sums of all invocations for four products.
-var<workgroup> cells: array<vec4<f32>, WORKGROUP * TILE_M>;
+var<workgroup> cells: array<vec4<f32>, LANES * TILE_M>;
 
-@compute @workgroup_size(WORKGROUP)
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(local_invocation_index) lane: u32,
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -27,7 +27,7 @@ fn main(
     let start = block.part * p.part + lane;
     let end = min((block.part + 1u) * p.part, p.pixels);
     var pixel = pixel_at(start);
-    for (var k = start; k < end; k += WORKGROUP) {
+    for (var k = start; k < end; k += LANES) {
         //@ repeat v in TILE_N / 4
         let x_$v = load_x(products_$v, pixel);
         //@ end
@@ -46,12 +46,12 @@ fn main(
     cells[lane * TILE_M + $iu] = acc_$i_$v;
     //@ end
     workgroupBarrier();
-    if lane < TILE_M * 4u {
+    for (var cell = lane; cell < TILE_M * 4u; cell += LANES) {
         var sum = 0.0;
-        for (var other = 0u; other < WORKGROUP; other++) {
-            sum += cells[other * TILE_M + lane / 4u][lane % 4u];
+        for (var other = 0u; other < LANES; other++) {
+            sum += cells[other * TILE_M + cell / 4u][cell % 4u];
         }
-        store(block, block.outputs * TILE_M + lane / 4u, block.products * TILE_N + $vu * 4u + lane % 4u, sum);
+        store(block, block.outputs * TILE_M + cell / 4u, block.products * TILE_N + $vu * 4u + cell % 4u, sum);
     }
     //@ end
 }
