@@ -7,8 +7,8 @@ use tilewise_bench::check::{self, CheckOptions, Devices};
 use tilewise_bench::gpu;
 use tilewise_kernels::{
     Activation, Affine, AvgPool2dParams, Axis, Backend, Conv2dParams, Conv2dShape, ConvTranspose2dParams,
-    Cpu, CrossEntropy, DeviceTensor, Error, Gpu, GpuOptions, LinearShape, MaxPool2dParams, Padding, Result,
-    Shape4, Tensor, UpsampleMode,
+    Cpu, CrossEntropy, DeviceTensor, Error, Gpu, GpuOptions, GpuTensor, LinearShape, MaxPool2dParams,
+    Padding, PoolShape, Result, Shape4, Tensor, Training, UpsampleMode,
 };
 
 /// A GPU of its own, so that its counters are its own; `None`, said aloud, where there is none.
@@ -142,7 +142,9 @@ const LARGE: &[&str] = &[
     "avg_pool2d:n9c5h24w25_k3x3s2p1",
     "global_avg_pool:n9c10h19w21",
     "gelu:n9c5h24w25",
+    "softmax:n9c6h24w25_axis0",
     "softmax:n9c6h24w25_axis1",
+    "softmax:n9c6h24w25_axis2",
     "softmax:n9c6h24w25_axis3",
     "batch_norm:n9c5h24w25_eps0.00001",
     "batch_norm:n9c5h24w25_eps0.00001momentum0.1+train",
@@ -267,6 +269,30 @@ proptest! {
             gpu.upsample(&x, pair, nearest).map(|y| y.shape()),
             cpu.upsample(&on_cpu, pair, nearest).map(|y| y.shape()),
         )?;
+        // Gradients to a tensor of that shape, from one of that shape.
+        let input = Shape4::new(shape[0], shape[1], groups.min(4), shape[3]);
+        let of = |y: Tensor| y.shape();
+        let on_gpu = |y: Result<GpuTensor>| y.map(|y| y.shape());
+        same(on_gpu(gpu.avg_pool2d_backward(input, avg, &x)), cpu.avg_pool2d_backward(input, avg, &on_cpu).map(of))?;
+        same(on_gpu(gpu.global_avg_pool_backward(input, &x)), cpu.global_avg_pool_backward(input, &on_cpu).map(of))?;
+        same(on_gpu(gpu.crop_backward(input, padding, &x)), cpu.crop_backward(input, padding, &on_cpu).map(of))?;
+        same(on_gpu(gpu.pad_backward(input, padding, &x)), cpu.pad_backward(input, padding, &on_cpu).map(of))?;
+        same(on_gpu(gpu.upsample_backward(input, nearest, &x)), cpu.upsample_backward(input, nearest, &on_cpu).map(of))?;
+        for parts in [[Shape4 { c: groups, ..input }, input], [input, Shape4 { c: groups, ..input }]] {
+            prop_assert_eq!(
+                gpu.concat_backward(&parts, &x).is_ok(),
+                cpu.concat_backward(&parts, &on_cpu).is_ok()
+            );
+        }
+        if let Ok(pooling) = PoolShape::max(input, max) {
+            let (on_cpu_too, on_gpu_too) = (cpu.empty_argmax(pooling), gpu.empty_argmax(pooling));
+            if let (Ok(of_cpu), Ok(of_gpu)) = (on_cpu_too, on_gpu_too) {
+                same(
+                    on_gpu(gpu.max_pool2d_backward(input, &of_gpu, &x)),
+                    cpu.max_pool2d_backward(input, &of_cpu, &on_cpu).map(of),
+                )?;
+            }
+        }
         prop_assert_eq!(
             gpu.cross_entropy(&x, &other, CrossEntropy::default()).is_ok(),
             cpu.cross_entropy(&on_cpu, &other, CrossEntropy::default()).is_ok()

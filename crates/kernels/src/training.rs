@@ -763,12 +763,12 @@ pub trait Training: Backend {
     /// # Errors
     /// As there.
     fn concat_backward(&self, inputs: &[Shape4], gy: &Self::Tensor) -> Result<Vec<Self::Tensor>> {
-        let mut first = 0;
+        let mut first = 0usize;
         inputs
             .iter()
             .map(|&input| {
                 let at = first;
-                first += input.c;
+                first = first.saturating_add(input.c);
                 self.written(input, |gx| self.concat_backward_into(gy.view(), at, gx, Update::Write))
             })
             .collect()

@@ -154,14 +154,13 @@ fn check_gradients(
     // tensors: its sums went through the roundings that are counted for ours.
     let in_f32 = matches!(problem, Problem::Upsample(shape) if shape.mode() == UpsampleMode::Nearest);
     let share = if in_f32 { 1.0 } else { ANOTHER_ORDER };
-    let read = |name: &str| {
+    let read = |name: &str| -> Result<(Target, Tensor), String> {
         let own = own.as_ref().map_err(Clone::clone)?.iter().find(|(own, _)| own == name);
         let (_, own) = own
             .ok_or_else(|| format!("{}: {name} is the gradient of no operand of this operator", entry.op))?;
         Ok((Target::rounded(own.clone()), file.tensor(&entry.name, name, own.shape)?))
     };
-    let golden: Vec<(&String, Result<(Target, Tensor), String>)> =
-        entry.grads.iter().map(|name| (name, read(name))).collect();
+    let golden: Vec<_> = entry.grads.iter().map(|name| (name, read(name))).collect();
     for (name, read) in &golden {
         let compare = |(own, golden): &(Target, Tensor)| compare_in_f64(own, golden, share);
         add(None, name, read.as_ref().map_err(Clone::clone).and_then(compare));

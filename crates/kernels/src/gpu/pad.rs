@@ -21,6 +21,23 @@ pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
     Update::ALL.into_iter().map(kernel)
 }
 
+/// Rows and columns that a plane moves down and to the right, or up and to the left.
+#[derive(Default)]
+struct Move {
+    forward: [usize; 2],
+    back: [usize; 2],
+}
+
+impl Move {
+    fn forward(by: Padding) -> Self {
+        Move { forward: [by.top, by.left], ..Move::default() }
+    }
+
+    fn back(by: Padding) -> Self {
+        Move { back: [by.top, by.left], ..Move::default() }
+    }
+}
+
 impl Gpu {
     pub(super) fn pad_into(
         &self,
@@ -31,13 +48,13 @@ impl Gpu {
     ) -> Result<()> {
         let shape = PadShape::new(x.shape, padding)?;
         expect_shape("pad", "output shape", shape.output(), y.shape())?;
-        self.shifted("pad", x, [padding.top, padding.left], [0, 0], value, y, Update::Write)
+        self.shifted("pad", x, Move::forward(padding), value, y, Update::Write)
     }
 
     pub(super) fn crop_into(&self, x: GpuView<'_>, margins: Padding, y: GpuViewMut<'_>) -> Result<()> {
         let shape = CropShape::new(x.shape, margins)?;
         expect_shape("crop", "output shape", shape.output(), y.shape())?;
-        self.shifted("crop", x, [0, 0], [margins.top, margins.left], 0.0, y, Update::Write)
+        self.shifted("crop", x, Move::back(margins), 0.0, y, Update::Write)
     }
 
     pub(super) fn pad_backward_into(
@@ -50,7 +67,7 @@ impl Gpu {
         let op = "pad_backward";
         let shape = PadShape::new(gx.shape(), padding)?;
         expect_shape(op, "output gradient shape", shape.output(), gy.shape())?;
-        self.shifted(op, gy, [0, 0], [padding.top, padding.left], 0.0, gx, update)
+        self.shifted(op, gy, Move::back(padding), 0.0, gx, update)
     }
 
     pub(super) fn crop_backward_into(
@@ -63,16 +80,15 @@ impl Gpu {
         let op = "crop_backward";
         let shape = CropShape::new(gx.shape(), margins)?;
         expect_shape(op, "output gradient shape", shape.output(), gy.shape())?;
-        self.shifted(op, gy, [margins.top, margins.left], [0, 0], 0.0, gx, update)
+        self.shifted(op, gy, Move::forward(margins), 0.0, gx, update)
     }
 
-    /// Each plane moved down and to the right by `forward`, up and to the left by `back`.
+    /// Each plane moved, and `value` where nothing comes from.
     fn shifted(
         &self,
         op: &'static str,
         x: GpuView<'_>,
-        forward: [usize; 2],
-        back: [usize; 2],
+        by: Move,
         value: f32,
         y: GpuViewMut<'_>,
         update: Update,
@@ -90,10 +106,10 @@ impl Gpu {
                     output.w,
                     input.h,
                     input.w,
-                    forward[0],
-                    forward[1],
-                    back[0],
-                    back[1],
+                    by.forward[0],
+                    by.forward[1],
+                    by.back[0],
+                    by.back[1],
                     from.first,
                     x.batch_stride,
                     to.first,

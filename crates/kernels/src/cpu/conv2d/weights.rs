@@ -295,9 +295,9 @@ impl WeightsGradient {
                     item,
                     rows: rows.get(),
                     columns: columns.get(),
-                    // SAFETY: there is a slot for each item or, where an item is done at once, for each strand; and a tile for
-                    // each strand.
+                    // SAFETY: there is a slot for each item or, where an item is done at once, for each strand.
                     sums: unsafe { sums.get().add(slot * TILES_OF_SLICE * Self::tile_len(isa)) },
+                    // SAFETY: there is a tile for each strand.
                     tile: unsafe { tiles.get().add(strand * Self::tile_len(isa)) },
                     first: c == 0,
                     store: (c + 1 == chunks).then_some((out.get(), stride, update)),

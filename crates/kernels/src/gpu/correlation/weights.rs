@@ -343,7 +343,7 @@ impl WeightsGradient {
     }
 
     /// Queues the first pass for some images: sums of each part, `pitch` elements apart, from the first of `to` on.
-    #[allow(clippy::too_many_arguments, reason = "three tensors, and which part of them")]
+    #[expect(clippy::too_many_arguments, reason = "three tensors, and which part of them")]
     fn dispatch(
         &self,
         gpu: &Gpu,
