@@ -7,7 +7,7 @@
 //! fn weights_gradient<B: Training>(device: &B, x: &Tensor, w: &Tensor, target: &Tensor) -> Result<Tensor> {
 //!     let shape = Conv2dShape::new(x.shape(), w.shape().n, [3, 3], Conv2dParams::default())?;
 //!     let (x, target) = (device.upload(x)?, device.upload(target)?);
-//!     let z = device.conv2d(&x, w, None, *shape.params())?;
+//!     let z = device.conv2d(&x, w, None, shape.params())?;
 //!     let y = device.relu(&z)?;
 //!     let gy = device.mse_backward(&y, &target, 1.0)?;
 //!     let gz = device.activation_backward(&z, Activation::Relu, &gy)?;

@@ -26,9 +26,7 @@ mod batch_norm;
 mod bias;
 mod concat;
 mod conv2d;
-mod conv2d_backward;
 mod conv_transpose2d;
-mod conv_transpose2d_backward;
 mod correlation;
 mod linear;
 mod loss;
@@ -49,10 +47,10 @@ use std::time::Duration;
 
 pub use buffer::{GpuTensor, GpuView, GpuViewMut};
 pub use context::{AdapterInfo, AdapterKind, GpuOptions, adapters};
-pub use conv_transpose2d::GpuConvTranspose2d;
-pub use conv_transpose2d_backward::{GpuConvTranspose2dBackwardInput, GpuConvTranspose2dBackwardWeights};
-pub use conv2d::GpuConv2d;
-pub use conv2d_backward::{GpuConv2dBackwardInput, GpuConv2dBackwardWeights};
+pub use conv_transpose2d::{
+    GpuConvTranspose2d, GpuConvTranspose2dBackwardInput, GpuConvTranspose2dBackwardWeights,
+};
+pub use conv2d::{GpuConv2d, GpuConv2dBackwardInput, GpuConv2dBackwardWeights};
 pub use linear::{GpuLinear, GpuLinearBackwardInput, GpuLinearBackwardWeights};
 pub use pool::GpuArgmax;
 

@@ -2,8 +2,8 @@
 
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut};
-use super::conv_transpose2d_backward::{GpuConvTranspose2dBackwardInput, GpuConvTranspose2dBackwardWeights};
-use super::conv2d_backward::{GpuConv2dBackwardInput, GpuConv2dBackwardWeights};
+use super::conv_transpose2d::{GpuConvTranspose2dBackwardInput, GpuConvTranspose2dBackwardWeights};
+use super::conv2d::{GpuConv2dBackwardInput, GpuConv2dBackwardWeights};
 use super::linear::{GpuLinearBackwardInput, GpuLinearBackwardWeights};
 use super::pool::GpuArgmax;
 use crate::backend::{Affine, Tracked};

@@ -1,11 +1,11 @@
 //! Convolution, backward: the gradient to the input is the transposed convolution with the same weights, that to the weights a
 //! matrix product over pixels.
 
-use super::Gpu;
-use super::buffer::{GpuView, GpuViewMut};
-use super::correlation::{HostWeights, Rows, Weighted, WeightsGradient, WeightsSpec};
 use crate::backend::expect_shape;
 use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::gpu::buffer::{GpuView, GpuViewMut};
+use crate::gpu::correlation::{HostWeights, Rows, Weighted, WeightsGradient, WeightsSpec};
 use crate::shape::correlation::Correlation;
 use crate::shape::{Activation, Conv2dShape, ConvTranspose2dShape, Update, check_weights};
 
@@ -39,7 +39,7 @@ impl GpuConv2dBackwardWeights {
 }
 
 impl Gpu {
-    pub(super) fn plan_conv2d_backward_input(
+    pub(in crate::gpu) fn plan_conv2d_backward_input(
         &self,
         shape: Conv2dShape,
         weights: &[f32],
@@ -52,7 +52,7 @@ impl Gpu {
         Ok(GpuConv2dBackwardInput { shape, weighted: Weighted::new(self, INPUT, phases, weights)? })
     }
 
-    pub(super) fn conv2d_backward_input_set_weights(
+    pub(in crate::gpu) fn conv2d_backward_input_set_weights(
         &self,
         plan: &GpuConv2dBackwardInput,
         weights: GpuView<'_>,
@@ -60,7 +60,7 @@ impl Gpu {
         plan.weighted.set_weights(self, weights, None)
     }
 
-    pub(super) fn conv2d_backward_input_into(
+    pub(in crate::gpu) fn conv2d_backward_input_into(
         &self,
         plan: &GpuConv2dBackwardInput,
         gy: GpuView<'_>,
@@ -72,7 +72,7 @@ impl Gpu {
         plan.weighted.run(self, gy, gx.0, update)
     }
 
-    pub(super) fn plan_conv2d_backward_weights(
+    pub(in crate::gpu) fn plan_conv2d_backward_weights(
         &self,
         shape: Conv2dShape,
     ) -> Result<GpuConv2dBackwardWeights> {
@@ -82,7 +82,7 @@ impl Gpu {
         Ok(GpuConv2dBackwardWeights { shape, gradient })
     }
 
-    pub(super) fn conv2d_backward_weights_into(
+    pub(in crate::gpu) fn conv2d_backward_weights_into(
         &self,
         plan: &GpuConv2dBackwardWeights,
         x: GpuView<'_>,

@@ -1,11 +1,11 @@
 //! Transposed convolution, backward: the gradient to the input is the convolution of `gy` with the same weights, that to the
 //! weights a matrix product over the pixels of the input.
 
-use super::Gpu;
-use super::buffer::{GpuView, GpuViewMut};
-use super::correlation::{Engine, HostWeights, Rows, Spec, Weighted, WeightsGradient, WeightsSpec};
 use crate::backend::expect_shape;
 use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::gpu::buffer::{GpuView, GpuViewMut};
+use crate::gpu::correlation::{Engine, HostWeights, Rows, Spec, Weighted, WeightsGradient, WeightsSpec};
 use crate::shape::correlation::{Correlation, Placement};
 use crate::shape::{Activation, ConvTranspose2dShape, Update, check_weights};
 
@@ -39,7 +39,7 @@ impl GpuConvTranspose2dBackwardWeights {
 }
 
 impl Gpu {
-    pub(super) fn plan_conv_transpose2d_backward_input(
+    pub(in crate::gpu) fn plan_conv_transpose2d_backward_input(
         &self,
         shape: ConvTranspose2dShape,
         weights: &[f32],
@@ -57,7 +57,7 @@ impl Gpu {
         Ok(GpuConvTranspose2dBackwardInput { shape, weighted })
     }
 
-    pub(super) fn conv_transpose2d_backward_input_set_weights(
+    pub(in crate::gpu) fn conv_transpose2d_backward_input_set_weights(
         &self,
         plan: &GpuConvTranspose2dBackwardInput,
         weights: GpuView<'_>,
@@ -65,7 +65,7 @@ impl Gpu {
         plan.weighted.set_weights(self, weights, None)
     }
 
-    pub(super) fn conv_transpose2d_backward_input_into(
+    pub(in crate::gpu) fn conv_transpose2d_backward_input_into(
         &self,
         plan: &GpuConvTranspose2dBackwardInput,
         gy: GpuView<'_>,
@@ -77,7 +77,7 @@ impl Gpu {
         plan.weighted.run(self, gy, gx.0, update)
     }
 
-    pub(super) fn plan_conv_transpose2d_backward_weights(
+    pub(in crate::gpu) fn plan_conv_transpose2d_backward_weights(
         &self,
         shape: ConvTranspose2dShape,
     ) -> Result<GpuConvTranspose2dBackwardWeights> {
@@ -88,7 +88,7 @@ impl Gpu {
         Ok(GpuConvTranspose2dBackwardWeights { shape, gradient })
     }
 
-    pub(super) fn conv_transpose2d_backward_weights_into(
+    pub(in crate::gpu) fn conv_transpose2d_backward_weights_into(
         &self,
         plan: &GpuConvTranspose2dBackwardWeights,
         x: GpuView<'_>,

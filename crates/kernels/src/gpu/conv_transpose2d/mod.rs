@@ -1,10 +1,14 @@
 //! Transposed convolution: one correlation per phase of the stride ([`Phases`]).
 
-use super::Gpu;
-use super::buffer::{GpuView, GpuViewMut};
-use super::correlation::{Engine, HostWeights, Rows, Spec, Weighted};
+mod backward;
+
+pub use backward::{GpuConvTranspose2dBackwardInput, GpuConvTranspose2dBackwardWeights};
+
 use crate::backend::expect_shape;
 use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::gpu::buffer::{GpuView, GpuViewMut};
+use crate::gpu::correlation::{Engine, HostWeights, Rows, Spec, Weighted};
 use crate::shape::correlation::{Correlation, Phases, Placement};
 use crate::shape::{Activation, ConvTranspose2dShape, Update, check_weights};
 
@@ -24,7 +28,7 @@ impl GpuConvTranspose2d {
 }
 
 impl Gpu {
-    pub(super) fn plan_conv_transpose2d(
+    pub(in crate::gpu) fn plan_conv_transpose2d(
         &self,
         shape: ConvTranspose2dShape,
         weights: &[f32],
@@ -40,7 +44,7 @@ impl Gpu {
     }
 
     /// A correlation for each phase, the first one of all outputs where some are reached by none.
-    pub(super) fn phases(
+    pub(in crate::gpu) fn phases(
         &self,
         op: &'static str,
         shape: &ConvTranspose2dShape,
@@ -69,7 +73,7 @@ impl Gpu {
         reached.iter().map(phase).collect()
     }
 
-    pub(super) fn conv_transpose2d_set_weights(
+    pub(in crate::gpu) fn conv_transpose2d_set_weights(
         &self,
         plan: &GpuConvTranspose2d,
         weights: GpuView<'_>,
@@ -78,7 +82,7 @@ impl Gpu {
         plan.weighted.set_weights(self, weights, bias)
     }
 
-    pub(super) fn conv_transpose2d_into(
+    pub(in crate::gpu) fn conv_transpose2d_into(
         &self,
         plan: &GpuConvTranspose2d,
         x: GpuView<'_>,

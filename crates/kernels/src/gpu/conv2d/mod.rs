@@ -1,12 +1,16 @@
 //! Convolution: the method for each shape, and plans.
 
-use super::Gpu;
-use super::buffer::{GpuView, GpuViewMut};
-use super::context::AdapterKind;
-use super::correlation::{self, Engine, HostWeights, Method, Rows, Spec, Weighted};
-use super::wgsl::Kernel;
+mod backward;
+
+pub use backward::{GpuConv2dBackwardInput, GpuConv2dBackwardWeights};
+
 use crate::backend::expect_shape;
 use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::gpu::buffer::{GpuView, GpuViewMut};
+use crate::gpu::context::AdapterKind;
+use crate::gpu::correlation::{self, Engine, HostWeights, Method, Rows, Spec, Weighted};
+use crate::gpu::wgsl::Kernel;
 use crate::shape::correlation::{Correlation, Placement};
 use crate::shape::{Activation, Conv2dAlgo, Conv2dShape, Update, check_weights};
 
@@ -56,7 +60,7 @@ impl Gpu {
         shape.input().image_len().max(shape.output().image_len()) <= self.reach()
     }
 
-    pub(super) fn plan_conv2d(
+    pub(in crate::gpu) fn plan_conv2d(
         &self,
         shape: Conv2dShape,
         weights: &[f32],
@@ -102,7 +106,7 @@ impl Gpu {
         Weighted::new(self, OP, vec![engine], weights)
     }
 
-    pub(super) fn conv2d_set_weights(
+    pub(in crate::gpu) fn conv2d_set_weights(
         &self,
         plan: &GpuConv2d,
         weights: GpuView<'_>,
@@ -111,7 +115,12 @@ impl Gpu {
         plan.weighted.set_weights(self, weights, bias)
     }
 
-    pub(super) fn conv2d_into(&self, plan: &GpuConv2d, x: GpuView<'_>, y: GpuViewMut<'_>) -> Result<()> {
+    pub(in crate::gpu) fn conv2d_into(
+        &self,
+        plan: &GpuConv2d,
+        x: GpuView<'_>,
+        y: GpuViewMut<'_>,
+    ) -> Result<()> {
         expect_shape(OP, "input shape", plan.shape.input(), x.shape)?;
         expect_shape(OP, "output shape", plan.shape.output(), y.shape())?;
         plan.weighted.run(self, x, y.0, Update::Write)
@@ -178,7 +187,7 @@ fn direct(kind: AdapterKind, outputs: usize, pixels: usize) -> Method {
 
 impl Gpu {
     /// The method of an operator without a table of its own, for images of up to `image` elements.
-    pub(super) fn method(
+    pub(in crate::gpu) fn method(
         &self,
         [groups, channels, outputs]: [usize; 3],
         pixels: usize,
@@ -228,7 +237,7 @@ fn methods() -> impl Iterator<Item = Method> {
 }
 
 /// Every kernel of correlations.
-pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
+pub(in crate::gpu) fn kernels() -> impl Iterator<Item = Kernel> {
     let methods = methods().flat_map(|method| {
         let gemm = matches!(method, Method::Gemm { .. });
         let loaders = if gemm { &[false, true][..] } else { &[false] };
@@ -240,9 +249,9 @@ pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{GpuTensor, testing};
     use super::*;
     use crate::Cpu;
+    use crate::gpu::{GpuTensor, testing};
     use crate::shape::Conv2dParams;
     use crate::tensor::{Shape4, Tensor};
 
@@ -260,6 +269,7 @@ mod tests {
             let (x, w) = (numbers(shape.input())?, numbers(shape.weights())?);
             let bias: Vec<f32> = (0..132).map(|i| (i % 5) as f32).collect();
             let want = Cpu::new()?.conv2d(&x, &w, Some(&bias), params)?;
+            let twice = Tensor::from_fn(want.shape(), |[n, c, h, w]| 2.0 * want.at(n, c, h, w))?;
             let x = GpuTensor::uploaded(gpu, OP, x.shape(), x.data())?;
             let fits = |m: &Method| shape.weights().c == 1 || !matches!(m, Method::Depthwise { .. });
             for method in methods().filter(fits) {
@@ -267,8 +277,11 @@ mod tests {
                 let weighted = gpu.weighted_conv2d(&shape, w.data(), Some(&bias), identity, method)?;
                 let garbage = vec![f32::NAN; want.data().len()];
                 let y = GpuTensor::uploaded(gpu, OP, shape.output(), &garbage)?;
-                weighted.run(gpu, x.view(), y.view(), Update::Write)?;
-                assert!(gpu.download_view(y.view())? == want, "{method:?} of {shape:?}");
+                for (update, want) in [(Update::Write, &want), (Update::Accumulate, &twice)] {
+                    weighted.run(gpu, x.view(), y.view(), update)?;
+                    let what = format!("{update:?} {method:?} of {shape:?}");
+                    assert!(gpu.download_view(y.view())? == *want, "{what}");
+                }
             }
         }
         Ok(())
