@@ -11,7 +11,8 @@ Each row is the median call of each side. The two take turns, `--rounds` times, 
 both; of the rounds the median counts, too. Ours is `tilewise bench conv2d --pass ...`, which checks what it computes:
 forward is convolution + bias + ReLU with its weights packed beforehand, as those of the gradient to the input are.
 PyTorch's are `conv2d` + `relu_` and `aten.convolution_backward` asked for one gradient, on contiguous (NCHW) tensors.
-The ratio is PyTorch's time over ours: above 1 we are ahead.
+The ratio is PyTorch's time over ours: above 1 we are ahead. Other work on the machine is said, but not made up for: where
+more threads want to run than there are cores, a median is the scheduler's, and those of two threads most of all.
 """
 
 import argparse
@@ -122,6 +123,12 @@ def summary(rows: list[dict], passes: list[str]) -> str:
     return "\n".join(lines)
 
 
+def warn_if_busy() -> None:
+    """Before anything is measured: who else wants to run?"""
+    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > 0.5:
+        print(f"THE MACHINE IS BUSY: a load of {load:.1f} on {os.cpu_count()} cores. Do not quote these ratios.")
+
+
 def main() -> None:
     known = layers()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -148,6 +155,7 @@ def main() -> None:
     import torch
 
     print(f"tilewise against PyTorch {torch.__version__} ({torch.backends.cpu.get_cpu_capability()})")
+    warn_if_busy()
     results = []
     for threads in map(int, args.threads):
         rows = []

@@ -19,8 +19,8 @@ pub enum Step {
     Sgd(Sgd),
     /// Adam or AdamW.
     Adam(Adam),
-    /// The clipping of the gradient, to this norm.
-    Clip(f32),
+    /// The clipping of the gradient, to a norm that falls from call to call: each has something to scale.
+    Clip,
 }
 
 /// One of each kind, and its name.
@@ -29,7 +29,7 @@ pub const STEPS: [(&str, Step); 5] = [
     ("sgd_momentum", Step::Sgd(Sgd { lr: 1e-3, momentum: 0.9, weight_decay: 1e-4, nesterov: false })),
     ("adam", Step::Adam(ADAM)),
     ("adamw", Step::Adam(Adam { weight_decay: 1e-2, decoupled: true, ..ADAM })),
-    ("clip_norm", Step::Clip(1.0)),
+    ("clip_norm", Step::Clip),
 ];
 
 const ADAM: Adam =
@@ -43,7 +43,7 @@ impl Step {
             Step::Sgd(_) => 3 + 2,
             Step::Adam(_) => 4 + 3,
             // Once for the norm, and again to be scaled.
-            Step::Clip(_) => 2 + 1,
+            Step::Clip => 2 + 1,
         }
     }
 }
@@ -89,6 +89,11 @@ impl<B: Measured> OptimiserCall<B> {
     }
 }
 
+/// The norm to clip to in step number `number`.
+fn most_norm(number: u64) -> f32 {
+    1.0 / (1.0 + number as f32 / 100.0)
+}
+
 /// Step number `number`, from 1.
 fn take<B: Measured>(
     device: &B,
@@ -105,7 +110,7 @@ fn take<B: Measured>(
         Step::Adam(adam) => {
             device.adam_step(adam, number, p.view_mut(), g.view(), m.view_mut(), v.view_mut())
         }
-        Step::Clip(most) => device.clip_norm_into(g.view_mut(), *most, norm.view_mut()),
+        Step::Clip => device.clip_norm_into(g.view_mut(), most_norm(number), norm.view_mut()),
     }
 }
 
@@ -133,10 +138,11 @@ impl<B: Measured> Workload for OptimiserCall<B> {
                 let [p, ..] = reference::adam(line, adam, self.taken + 1, [&at.p, &at.g, &at.m, &at.v]);
                 (p, &state.p)
             }
-            Step::Clip(most) => {
+            Step::Clip => {
+                let most = most_norm(self.taken + 1);
                 // The norm is that of all elements.
-                let [_, norm] = reference::clip_norm(Shape4::new(0, 1, 1, 1), before.g.data(), *most);
-                let factor = (f64::from(*most) / (norm.value[0] + 1e-6)).min(1.0);
+                let [_, norm] = reference::clip_norm(Shape4::new(0, 1, 1, 1), before.g.data(), most);
+                let factor = (f64::from(most) / (norm.value[0] + 1e-6)).min(1.0);
                 let value: Vec<f64> = at.g.iter().map(|&g| f64::from(g) * factor).collect();
                 let magnitude = value.iter().map(|v| v.abs()).collect();
                 let clipped = Answer { shape: line, value, magnitude, roundings: norm.roundings + 4 };
