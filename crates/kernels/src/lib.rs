@@ -68,6 +68,21 @@
 //! [`Backend`] is one vocabulary for both devices: what is written over it runs on [`Cpu`] and on `Gpu`, the same operators with
 //! the same shapes and errors. Operators of a GPU are queued, and run in one submission when a result is downloaded.
 //!
+//! # Training
+//!
+//! [`Training`] has the gradients of every operator, on both devices, new weights for plans, and the steps of the optimisers
+//! ([`Sgd`], [`Adam`]). A gradient is written, or added to what is there ([`Update`]).
+//!
+//! ```
+//! use tilewise_kernels::{Activation, Cpu, Shape4, Tensor, Training};
+//!
+//! let cpu = Cpu::new()?;
+//! let x = Tensor::from_vec(Shape4::new(1, 1, 1, 3), vec![-1.0, 2.0, 3.0])?;
+//! let gy = Tensor::from_vec(x.shape(), vec![10.0, 20.0, 30.0])?;
+//! assert_eq!(cpu.activation_backward(&x, Activation::Relu, &gy)?.data(), [0.0, 20.0, 30.0]);
+//! # Ok::<(), tilewise_kernels::Error>(())
+//! ```
+//!
 //! # Where things live
 //!
 //! | module | what is there |
@@ -79,7 +94,8 @@
 //! | [`simd`] | one vocabulary for vectors and its backends, the only code that knows instruction sets |
 //!
 //! An operator has the same stem everywhere: softmax is `shape/softmax.rs` (what may be asked), `cpu/softmax.rs` (how it is
-//! computed), `gpu/softmax.rs` with `shaders/softmax.wgsl` (the same on a GPU), and methods of [`Backend`]. To add one, write
+//! computed), `gpu/softmax.rs` with `shaders/softmax.wgsl` (the same on a GPU), and methods of [`Backend`]; its gradient lies
+//! beside it, and is a method of [`Training`]. To add one, write
 //! those files: a shape whose `new` checks everything, an `impl Cpu` with the easy method and the `_into` method, its inner
 //! loop a [`simd::SimdOp`] written once for all instruction sets, an `impl Gpu` and its shader. The repository's
 //! `docs/adding-an-operator.md` leads through the rest: the reference that judges it, its cases and its laws.
