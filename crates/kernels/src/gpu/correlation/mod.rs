@@ -8,6 +8,7 @@ mod method;
 mod sections;
 mod weighted;
 mod weights;
+mod weights_method;
 
 #[cfg(test)]
 mod tests;

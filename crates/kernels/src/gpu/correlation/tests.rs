@@ -1,6 +1,7 @@
 //! Operators with weights on every device of the tests: their gradients are those of the CPU.
 
-use super::weights::{METHODS, Spec, WeightsGradient};
+use super::weights::{Spec, WeightsGradient};
+use super::weights_method::METHODS;
 use crate::Cpu;
 use crate::backend::{Backend, View, ViewMut};
 use crate::error::{Error, Result};
