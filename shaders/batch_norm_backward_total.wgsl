@@ -61,6 +61,8 @@ fn main(
             inv_std = quotient(1.0, square_root(inv_std + p.eps));
             of_gamma = products * inv_std;
         }
+        // Of an empty batch there are no moments, nor anything to multiply with them.
+        of_gamma = select(of_gamma, 0.0, p.strips == 0u);
         terms[c] = vec4<f32>(mean[p.mean_first + c], gamma[p.gamma_first + c] * inv_std, offset, slope);
         let gamma_at = p.gamma_gradient_first + c;
         let beta_at = p.beta_gradient_first + c;

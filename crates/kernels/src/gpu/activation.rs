@@ -62,3 +62,56 @@ impl Gpu {
         self.for_each_element(op, backward(f, update), [x, gy, gx.0], &[code(f).1.to_bits()])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Cpu;
+    use crate::gpu::testing::{gradients_on_all, noise};
+    use crate::tensor::{Shape4, Tensor};
+
+    /// Near and far from 0, at every jump, at the ends, and NaN.
+    fn points() -> Result<Tensor> {
+        let special = [
+            0.0,
+            -0.0,
+            6.0,
+            1e-30,
+            -1e-30,
+            90.0,
+            -90.0,
+            1e30,
+            -1e30,
+            f32::INFINITY,
+            -f32::INFINITY,
+            f32::NAN,
+        ];
+        let mut x = noise(Shape4::new(3, 7, 9, 11), 3);
+        x.data_mut().iter_mut().enumerate().for_each(|(i, v)| *v *= (1 + i % 20) as f32);
+        x.data_mut()[..12].copy_from_slice(&special);
+        Ok(x)
+    }
+
+    #[test]
+    fn slopes_are_those_of_the_cpu() -> Result<()> {
+        let (x, mut gy) = (points()?, noise(Shape4::new(3, 7, 9, 11), 4));
+        gy.data_mut()[20] = f32::INFINITY;
+        gy.data_mut()[30] = f32::NAN;
+        let others = [Activation::LeakyRelu { slope: -0.5 }, Activation::Elu { alpha: 0.3 }];
+        for f in Activation::ALL.into_iter().chain(others) {
+            let mut expected = Tensor::zeros(x.shape())?;
+            let cpu = Cpu::new()?;
+            cpu.activation_backward_into(x.view(), f, gy.view(), expected.view_mut(), Update::Write)?;
+            for gx in gradients_on_all([&x, &gy], x.shape(), |gpu, [x, gy], gx, update| {
+                gpu.activation_backward_into(x, f, gy, gx, update)
+            }) {
+                for (i, (&g, &e)) in gx.data().iter().zip(expected.data()).enumerate() {
+                    // Terms of GELU and SiLU that cancel, and numbers below the normal range.
+                    let close = (g - e).abs() <= 1e-6 * e.abs() + 1e-7 * gy.data()[i].abs() || g == e;
+                    assert!(close || g.is_nan() && e.is_nan(), "{f:?} at {}: {g} for {e}", x.data()[i]);
+                }
+            }
+        }
+        Ok(())
+    }
+}

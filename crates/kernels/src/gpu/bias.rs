@@ -84,3 +84,35 @@ impl Gpu {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Cpu;
+    use crate::gpu::testing::{close, gradients_on_all, noise};
+    use crate::tensor::Tensor;
+
+    #[test]
+    fn sums_are_those_of_the_cpu() -> Result<()> {
+        for shape in [
+            [2, 3, 9, 11],
+            [64, 300, 1, 1],
+            [1, 1, 1, 1],
+            [40, 2, 30, 31],
+            [3, 1500, 1, 2],
+            [0, 3, 2, 2],
+            [5, 3, 0, 2],
+            [2, 0, 3, 3],
+        ] {
+            let gy = noise(shape.into(), 6);
+            let mut expected = Tensor::zeros(Shape4::new(1, shape[1], 1, 1))?;
+            Cpu::new()?.bias_backward_into(gy.view(), expected.view_mut(), Update::Write)?;
+            for gb in gradients_on_all([&gy], expected.shape(), |gpu, [gy], gb, update| {
+                gpu.bias_backward_into(gy, gb, update)
+            }) {
+                assert!(close(&gb, &expected, 3e-6), "{shape:?}: {gb:?} {expected:?}");
+            }
+        }
+        Ok(())
+    }
+}

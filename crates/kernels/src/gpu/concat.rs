@@ -31,3 +31,34 @@ impl Gpu {
         self.add_backward_into(gy.channels(channels)?, gx, update)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::testing::{devices, gradients_on_all, noise, same};
+    use crate::tensor::{Shape4, Tensor};
+
+    #[test]
+    fn each_input_gets_its_channels_back() -> Result<()> {
+        let gy = noise(Shape4::new(3, 9, 12, 13), 1);
+        for channels in [0..9, 0..2, 2..9, 4..4] {
+            let shape = Shape4 { c: channels.len(), ..gy.shape() };
+            let first = channels.start;
+            let expected =
+                Tensor::from_fn(shape, |[n, c, h, w]| gy.view().plane(n, first + c)[h * shape.w + w])?;
+            for gx in gradients_on_all([&gy], shape, |gpu, [gy], gx, update| {
+                gpu.concat_backward_into(gy, first, gx, update)
+            }) {
+                assert!(same(&gx, expected.data()), "{channels:?}");
+            }
+        }
+        let Some(gpu) = devices().first() else { return Ok(()) };
+        let gy = crate::GpuTensor::new(gpu, "gy", gy.shape())?;
+        for (first, c, h) in [(8, 2, 12), (usize::MAX, 1, 12), (0, 10, 12), (0, 9, 11)] {
+            let mut gx = crate::GpuTensor::new(gpu, "gx", Shape4::new(3, c, h, 13))?;
+            let refused = gpu.concat_backward_into(gy.view(), first, gx.view_mut(), Update::Write);
+            assert!(matches!(refused, Err(crate::Error::Invalid { op: "concat_backward", .. })));
+        }
+        Ok(())
+    }
+}

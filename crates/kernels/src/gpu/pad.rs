@@ -131,3 +131,48 @@ impl Gpu {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::testing::{devices, gradients_on_all, noise, same};
+    use crate::tensor::Shape4;
+    use crate::{Cpu, GpuTensor};
+
+    #[test]
+    fn each_is_the_gradient_of_the_other() -> Result<()> {
+        let cpu = Cpu::new()?;
+        for (shape, [top, bottom, left, right]) in
+            [([2, 3, 9, 11], [1, 2, 0, 3]), ([3, 70, 4, 5], [0; 4]), ([0, 2, 3, 3], [1; 4])]
+        {
+            let sides = Padding { top, bottom, left, right };
+            let small = noise(shape.into(), 1);
+            // A frame of numbers, which must not come through.
+            let large = cpu.pad(&small, sides, 7.0)?;
+            for gx in gradients_on_all([&large], small.shape(), |gpu, [gy], gx, update| {
+                gpu.pad_backward_into(sides, gy, gx, update)
+            }) {
+                assert!(same(&gx, small.data()), "{shape:?}");
+            }
+            let framed = cpu.pad(&small, sides, 0.0)?;
+            for gx in gradients_on_all([&small], framed.shape(), |gpu, [gy], gx, update| {
+                gpu.crop_backward_into(sides, gy, gx, update)
+            }) {
+                assert!(same(&gx, framed.data()), "{shape:?}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn other_shapes_are_refused() -> Result<()> {
+        let Some(gpu) = devices().first() else { return Ok(()) };
+        let x = |h| GpuTensor::new(gpu, "x", Shape4::new(1, 1, h, 4));
+        let (gy, mut gx) = (x(4)?, x(4)?);
+        let one = Padding::symmetric(1, 0);
+        assert!(gpu.pad_backward_into(one, gy.view(), gx.view_mut(), Update::Write).is_err());
+        assert!(gpu.crop_backward_into(one, gy.view(), gx.view_mut(), Update::Write).is_err());
+        assert!(gpu.crop_backward_into(one, x(2)?.view(), gx.view_mut(), Update::Write).is_ok());
+        Ok(())
+    }
+}

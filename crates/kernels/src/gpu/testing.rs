@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use super::buffer::{GpuTensor, GpuView, GpuViewMut};
 use super::{Gpu, GpuOptions};
 use crate::error::{Error, Result};
+use crate::shape::Update;
 use crate::tensor::{Shape4, Tensor};
 
 /// The default, one that must cut, one that must fold, and one that checks. None, said aloud, where there is no GPU, unless
@@ -102,6 +103,39 @@ pub(super) fn on_all(
         }
     }
     all
+}
+
+/// The gradient that `write` gives for these inputs on every device, with gaps and without: every time, and added once to
+/// what is there.
+pub(super) fn gradients_on_all<const N: usize>(
+    inputs: [&Tensor; N],
+    shape: Shape4,
+    write: impl Fn(&Gpu, [GpuView<'_>; N], GpuViewMut<'_>, Update) -> Result<()>,
+) -> Vec<Tensor> {
+    let before = noise(shape, 99);
+    let mut all = Vec::new();
+    for gpu in devices() {
+        for skip in [0, 5] {
+            let inputs = inputs.map(|x| Gapped::new(gpu, x, skip));
+            let run = |mut gx: Gapped, update| {
+                write(gpu, inputs.each_ref().map(Gapped::view), gx.view_mut(), update).unwrap();
+                gx.download(gpu)
+            };
+            let written = run(Gapped::blank(gpu, shape, skip), Update::Write);
+            assert!(same(&run(Gapped::blank(gpu, shape, skip), Update::Write), written.data()));
+            let sum: Vec<f32> = before.data().iter().zip(written.data()).map(|(b, g)| b + g).collect();
+            assert!(same(&run(Gapped::new(gpu, &before, skip), Update::Accumulate), &sum));
+            all.push(written);
+        }
+    }
+    all
+}
+
+/// Whether the elements have these bits, or are NaN where these are.
+pub(super) fn same(a: &Tensor, bits: &[f32]) -> bool {
+    let pairs = a.data().iter().zip(bits);
+    a.data().len() == bits.len()
+        && pairs.into_iter().all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan())
 }
 
 /// Whether the two differ by no more than `tolerance` times `1 + |b|`, and in no NaN or infinity.

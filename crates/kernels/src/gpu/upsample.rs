@@ -188,8 +188,8 @@ impl Gpu {
 mod tests {
     use super::*;
     use crate::Cpu;
-    use crate::gpu::testing::{close, noise, on_all};
-    use crate::tensor::Shape4;
+    use crate::gpu::testing::{close, gradients_on_all, noise, on_all};
+    use crate::tensor::{Shape4, Tensor};
 
     #[test]
     fn every_size_is_that_of_the_cpu() -> Result<()> {
@@ -213,6 +213,37 @@ mod tests {
                 let expected = Cpu::new()?.upsample(&x, [h, w], mode)?;
                 for y in on_all(&x, output, |gpu, x, y| gpu.upsample_into(x, mode, y)) {
                     assert!(close(&y, &expected, tolerance), "{mode:?} {}: {y:?} {expected:?}", x.shape());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn every_gradient_is_that_of_the_cpu() -> Result<()> {
+        let edges = UpsampleMode::Bilinear { align_corners: false };
+        let corners = UpsampleMode::Bilinear { align_corners: true };
+        for (input, [h, w]) in [
+            ([2, 3, 4, 5], [8, 10]),
+            ([1, 1, 1, 1], [7, 1]),
+            ([0, 1, 2, 2], [3, 3]),
+            ([3, 4, 9, 30], [5, 7]),
+            ([1, 60, 4, 5], [5, 4]),
+            ([2, 2, 2, 2], [20, 41]),
+            ([1, 2, 6, 5], [1, 1]),
+            ([2, 2, 4, 5], [4, 5]),
+            ([1, 1, 1, 700], [1, 900]),
+        ] {
+            let input = Shape4::from(input);
+            let gy = noise(Shape4 { h, w, ..input }, 6);
+            for mode in [UpsampleMode::Nearest, edges, corners] {
+                let mut expected = Tensor::zeros(input)?;
+                let cpu = Cpu::new()?;
+                cpu.upsample_backward_into(mode, gy.view(), expected.view_mut(), Update::Write)?;
+                for gx in gradients_on_all([&gy], input, |gpu, [gy], gx, update| {
+                    gpu.upsample_backward_into(mode, gy, gx, update)
+                }) {
+                    assert!(close(&gx, &expected, 6e-6), "{mode:?} {input}: {gx:?} {expected:?}");
                 }
             }
         }

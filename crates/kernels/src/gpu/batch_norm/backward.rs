@@ -241,3 +241,165 @@ fn written<'a>(
     expect_per_channel("gradient of beta", to.beta.shape, x.shape.c)?;
     Ok(to)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Affine;
+    use crate::gpu::testing::{Gapped, close, devices, noise, same};
+    use crate::tensor::{Shape4, Tensor};
+    use crate::{BatchNorm, Cpu};
+
+    const SHAPES: [[usize; 4]; 7] = [
+        [2, 3, 4, 5],
+        [9, 1, 1, 1],
+        [1, 7, 1, 2],
+        [40, 30, 1, 1],
+        [3, 300, 1, 2],
+        [5, 3, 20, 31],
+        [0, 2, 3, 3],
+    ];
+    const EPS: f32 = 1e-3;
+
+    fn scaled(shape: Shape4, seed: u32, factor: f32, offset: f32) -> Tensor {
+        let mut x = noise(shape, seed);
+        x.data_mut().iter_mut().for_each(|v| *v = *v * factor + offset);
+        x
+    }
+
+    /// The gradients to x, gamma and beta, written over what is in `to`, or added.
+    fn gradients(
+        gpu: &Gpu,
+        mut to: [Gapped; 3],
+        update: Update,
+        run: impl Fn(BatchNormGradients<GpuViewMut<'_>>, Update) -> Result<()>,
+    ) -> [Tensor; 3] {
+        let [x, gamma, beta] = to.each_mut().map(Gapped::view_mut);
+        run(BatchNormGradients { x, gamma, beta }, update).unwrap();
+        to.map(|g| g.download(gpu))
+    }
+
+    /// Written twice, and added to something; `expected` are those of the CPU.
+    fn check(
+        gpu: &Gpu,
+        skip: usize,
+        expected: &[Tensor; 3],
+        run: impl Fn(BatchNormGradients<GpuViewMut<'_>>, Update) -> Result<()>,
+    ) {
+        let blank = || expected.each_ref().map(|t| Gapped::blank(gpu, t.shape(), skip));
+        let written = gradients(gpu, blank(), Update::Write, &run);
+        let again = gradients(gpu, blank(), Update::Write, &run);
+        let before = expected.each_ref().map(|t| noise(t.shape(), 55));
+        let old = before.each_ref().map(|t| Gapped::new(gpu, t, skip));
+        let sums = gradients(gpu, old, Update::Accumulate, &run);
+        for i in 0..3 {
+            let (got, want) = (&written[i], &expected[i]);
+            assert!(close(got, want, 2e-5), "{i} {}: {got:?} {want:?}", expected[0].shape());
+            assert!(same(&again[i], got.data()));
+            let sum: Vec<f32> = before[i].data().iter().zip(got.data()).map(|(b, g)| b + g).collect();
+            assert!(same(&sums[i], &sum), "{i}");
+        }
+    }
+
+    fn of_cpu(
+        shape: Shape4,
+        run: impl FnOnce(BatchNormGradients<crate::TensorViewMut<'_>>) -> Result<()>,
+    ) -> Result<[Tensor; 3]> {
+        let vector = Shape4::new(1, shape.c, 1, 1);
+        let mut to = [Tensor::zeros(shape)?, Tensor::zeros(vector)?, Tensor::zeros(vector)?];
+        let [x, gamma, beta] = to.each_mut().map(Tensor::view_mut);
+        run(BatchNormGradients { x, gamma, beta })?;
+        Ok(to)
+    }
+
+    #[test]
+    fn gradients_are_those_of_the_cpu() -> Result<()> {
+        let cpu = Cpu::new()?;
+        for shape in SHAPES.map(Shape4::from) {
+            for offset in [0.0, 1e3] {
+                let (x, gy) = (scaled(shape, 1, 3.0, offset), noise(shape, 2));
+                let vector = |seed, offset| scaled(Shape4::new(1, shape.c, 1, 1), seed, 0.5, offset);
+                let (gamma, beta, given_mean, var) =
+                    (vector(3, 0.1), vector(4, 0.0), vector(5, offset), vector(6, 1.0));
+                let [mut mean, mut inv_std] = [0, 1].map(|_| vector(7, 0.0));
+                let norm = BatchNorm { gamma: gamma.data(), beta: beta.data(), eps: EPS };
+                let kept = Moments { mean: mean.data_mut(), inv_std: inv_std.data_mut() };
+                let mut y = Tensor::zeros(shape)?;
+                cpu.batch_norm_moments_into(x.view(), norm, None, kept, y.view_mut())?;
+                let moments = Moments { mean: mean.data(), inv_std: inv_std.data() };
+                let trained = of_cpu(shape, |to| {
+                    let write = Update::Write;
+                    cpu.batch_norm_train_backward_into(x.view(), gamma.data(), moments, gy.view(), to, write)
+                })?;
+                let (center, spread) = (given_mean.data(), var.data());
+                let given = of_cpu(shape, |to| {
+                    let (x, gy, write) = (x.view(), gy.view(), Update::Write);
+                    cpu.batch_norm_backward_into(x, gamma.data(), EPS, center, spread, gy, to, write)
+                })?;
+                for gpu in devices() {
+                    for skip in [0, 5] {
+                        let of = |t| Gapped::new(gpu, t, skip);
+                        let (x, gy, gamma, beta) = (of(&x), of(&gy), of(&gamma), of(&beta));
+                        let (given_mean, var) = (of(&given_mean), of(&var));
+                        let mut mean_of_batch = Gapped::blank(gpu, mean.shape(), skip);
+                        let mut inv_std_of_batch = Gapped::blank(gpu, mean.shape(), skip);
+                        let norm = Affine { gamma: gamma.view(), beta: beta.view(), eps: EPS };
+                        let kept =
+                            Moments { mean: mean_of_batch.view_mut(), inv_std: inv_std_of_batch.view_mut() };
+                        let mut normal = Gapped::blank(gpu, shape, skip);
+                        gpu.batch_norm_moments_into(x.view(), norm, None, kept, normal.view_mut())?;
+                        if shape.n > 0 {
+                            assert!(close(&normal.download(gpu), &y, 2e-6));
+                            assert!(close(&mean_of_batch.download(gpu), &mean, 4e-7), "{shape} {offset}");
+                            assert!(close(&inv_std_of_batch.download(gpu), &inv_std, 1e-6), "{shape}");
+                        }
+                        check(gpu, skip, &trained, |to, update| {
+                            let (mean, inv_std) = (mean_of_batch.view(), inv_std_of_batch.view());
+                            let (x, gamma, gy) = (x.view(), gamma.view(), gy.view());
+                            let moments = Moments { mean, inv_std };
+                            gpu.batch_norm_train_backward_into(x, gamma, moments, gy, to, update)
+                        });
+                        check(gpu, skip, &given, |to, update| {
+                            let (mean, var) = (given_mean.view(), var.view());
+                            let (x, gamma, gy) = (x.view(), gamma.view(), gy.view());
+                            gpu.batch_norm_backward_into(x, gamma, EPS, mean, var, gy, to, update)
+                        });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() -> Result<()> {
+        let Some(gpu) = devices().first() else { return Ok(()) };
+        let (one, shape, vector) =
+            (Shape4::new(1, 2, 1, 1), Shape4::new(2, 2, 3, 3), Shape4::new(1, 2, 1, 1));
+        let blank = |shape| Gapped::blank(gpu, shape, 0);
+        let run = |x: Shape4, gamma: Shape4, eps: Option<f32>| {
+            let (x, gamma, spread, center) = (blank(x), blank(gamma), blank(vector), blank(vector));
+            let (gy, mut gx, mut to_gamma, mut to_beta) =
+                (blank(shape), blank(shape), blank(vector), blank(vector));
+            let to =
+                BatchNormGradients { x: gx.view_mut(), gamma: to_gamma.view_mut(), beta: to_beta.view_mut() };
+            let (x, gamma, gy, write) = (x.view(), gamma.view(), gy.view(), Update::Write);
+            let (mean, spread) = (center.view(), spread.view());
+            match eps {
+                Some(eps) => gpu.batch_norm_backward_into(x, gamma, eps, mean, spread, gy, to, write),
+                None => {
+                    let moments = Moments { mean, inv_std: spread };
+                    gpu.batch_norm_train_backward_into(x, gamma, moments, gy, to, write)
+                }
+            }
+        };
+        run(shape, vector, None)?;
+        run(shape, vector, Some(0.0))?;
+        for (x, gamma, eps) in
+            [(one, vector, None), (shape, shape, None), (one, vector, Some(0.0)), (shape, vector, Some(-1.0))]
+        {
+            assert!(matches!(run(x, gamma, eps), Err(crate::Error::Invalid { .. })), "{x} {gamma} {eps:?}");
+        }
+        Ok(())
+    }
+}

@@ -125,3 +125,140 @@ impl Gpu {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Cpu;
+    use crate::gpu::testing::{Gapped, close, devices, gradients_on_all, noise, same};
+    use crate::shape::MaxPool2dParams;
+    use crate::tensor::Tensor;
+
+    /// Few values, so that many are the largest, with NaN, infinities, and both zeros.
+    fn coarse(shape: Shape4, seed: u32) -> Tensor {
+        let mut x = noise(shape, seed);
+        for (i, v) in x.data_mut().iter_mut().enumerate() {
+            *v = match i % 29 {
+                3 | 4 => f32::NEG_INFINITY,
+                11 | 12 if seed == 0 => f32::NAN,
+                17 => f32::INFINITY,
+                _ => (*v * 2.0).trunc(),
+            };
+        }
+        x
+    }
+
+    #[test]
+    fn maxima_and_their_places_are_those_of_the_cpu() -> Result<()> {
+        let cpu = Cpu::new()?;
+        for (i, [n, c, h, w]) in
+            [[2, 3, 9, 11], [1, 1, 1, 1], [0, 2, 5, 5], [3, 70, 5, 4], [1, 2, 31, 30], [7, 5, 6, 7]]
+                .into_iter()
+                .enumerate()
+        {
+            let x = coarse(Shape4::new(n, c, h, w), i as u32);
+            for (kernel, stride, padding) in [
+                ([1, 1], [1, 1], [0, 0]),
+                ([2, 2], [2, 2], [0, 0]),
+                ([3, 2], [2, 1], [1, 1]),
+                ([3, 5], [1, 4], [1, 2]),
+                ([9, 3], [3, 3], [4, 0]),
+                ([1, 2], [3, 5], [0, 1]),
+            ] {
+                for ceil_mode in [false, true] {
+                    let max = MaxPool2dParams { kernel, stride, padding, ceil_mode };
+                    let Ok(shape) = PoolShape::max(x.shape(), max) else { continue };
+                    check_largest(&cpu, &x, max, shape)?;
+                    for count_include_pad in [false, true] {
+                        let avg = AvgPool2dParams { kernel, stride, padding, ceil_mode, count_include_pad };
+                        check_mean(&cpu, avg, shape)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_largest(cpu: &Cpu, x: &Tensor, params: MaxPool2dParams, shape: PoolShape) -> Result<()> {
+        let (mut y, mut argmax) = (Tensor::zeros(shape.output())?, cpu.empty_argmax(shape)?);
+        cpu.max_pool2d_argmax_into(x.view(), params, y.view_mut(), &mut argmax)?;
+        let gy = noise(shape.output(), 2);
+        let mut expected = Tensor::zeros(shape.input())?;
+        cpu.max_pool2d_backward_into(&argmax, gy.view(), expected.view_mut(), Update::Write)?;
+        let all = gradients_on_all([x, &gy], shape.input(), |gpu, [x, gy], gx, update| {
+            let (mut largest, mut places) = (Gapped::blank(gpu, shape.output(), 3), gpu.empty_argmax(shape)?);
+            gpu.max_pool2d_argmax_into(x, params, largest.view_mut(), &mut places)?;
+            assert!(close(&largest.download(gpu), &y, 0.0), "{params:?} {}", shape.input());
+            assert_eq!(gpu.download_argmax(&places)?, argmax.positions(), "{params:?} {}", shape.input());
+            gpu.max_pool2d_backward_into(&places, gy, gx, update)
+        });
+        for gx in all {
+            assert!(same(&gx, expected.data()), "{params:?} {}: {gx:?} {expected:?}", shape.input());
+        }
+        Ok(())
+    }
+
+    fn check_mean(cpu: &Cpu, params: AvgPool2dParams, shape: PoolShape) -> Result<()> {
+        let gy = noise(shape.output(), 5);
+        let mut expected = Tensor::zeros(shape.input())?;
+        cpu.avg_pool2d_backward_into(params, gy.view(), expected.view_mut(), Update::Write)?;
+        for gx in gradients_on_all([&gy], shape.input(), |gpu, [gy], gx, update| {
+            gpu.avg_pool2d_backward_into(params, gy, gx, update)
+        }) {
+            assert!(close(&gx, &expected, 6e-7), "{params:?} {}: {gx:?} {expected:?}", shape.input());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn means_of_planes_go_to_all_of_them() -> Result<()> {
+        for [n, c, h, w] in [[2, 3, 9, 11], [3, 70, 5, 4], [2, 3, 0, 4], [0, 1, 2, 2], [1, 9, 31, 30]] {
+            let (gy, shape) = (noise(Shape4::new(n, c, 1, 1), 3), Shape4::new(n, c, h, w));
+            let mut expected = Tensor::zeros(shape)?;
+            Cpu::new()?.global_avg_pool_backward_into(gy.view(), expected.view_mut(), Update::Write)?;
+            for gx in gradients_on_all([&gy], shape, |gpu, [gy], gx, update| {
+                gpu.global_avg_pool_backward_into(gy, gx, update)
+            }) {
+                assert!(close(&gx, &expected, 2e-8), "{shape}: {gx:?} {expected:?}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whatever lies in an argmax that was never filled, it is compared only.
+    #[test]
+    fn places_that_are_none_do_no_harm() -> Result<()> {
+        let shape = PoolShape::max(Shape4::new(1, 2, 8, 8), MaxPool2dParams::new(2))?;
+        for gpu in devices() {
+            // As the pool may hand it out again: positions far outside.
+            drop(Gapped::new(gpu, &Tensor::from_vec(shape.output(), vec![f32::NAN; 32])?, 0));
+            let argmax = gpu.empty_argmax(shape)?;
+            let (gy, mut gx) = (noise(shape.output(), 1), Gapped::blank(gpu, shape.input(), 5));
+            let gy = Gapped::new(gpu, &gy, 0);
+            gpu.max_pool2d_backward_into(&argmax, gy.view(), gx.view_mut(), Update::Write)?;
+            assert!(gx.download(gpu).data().iter().all(|g| g.is_finite()));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() -> Result<()> {
+        let Some(gpu) = devices().first() else { return Ok(()) };
+        let params = MaxPool2dParams::new(2);
+        let shape = PoolShape::max(Shape4::new(1, 1, 4, 4), params)?;
+        let mut argmax = gpu.empty_argmax(shape)?;
+        let (large, small) = (Gapped::blank(gpu, shape.input(), 0), Gapped::blank(gpu, shape.output(), 0));
+        for (gy, to) in [(&large, shape.input()), (&small, shape.output())] {
+            let mut gx = Gapped::blank(gpu, to, 0);
+            let write = Update::Write;
+            assert!(gpu.max_pool2d_backward_into(&argmax, gy.view(), gx.view_mut(), write).is_err());
+            let mean = AvgPool2dParams::new(2);
+            assert!(gpu.avg_pool2d_backward_into(mean, gy.view(), gx.view_mut(), write).is_err());
+            assert!(gpu.global_avg_pool_backward_into(gy.view(), gx.view_mut(), write).is_err());
+        }
+        let other = params.stride(1);
+        let mut y = Gapped::blank(gpu, PoolShape::max(shape.input(), other)?.output(), 0);
+        assert!(gpu.max_pool2d_argmax_into(large.view(), other, y.view_mut(), &mut argmax).is_err());
+        Ok(())
+    }
+}

@@ -140,3 +140,45 @@ impl Gpu {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Cpu;
+    use crate::gpu::testing::{close, gradients_on_all, noise};
+    use crate::tensor::Tensor;
+
+    #[test]
+    fn every_axis_is_that_of_the_cpu() -> Result<()> {
+        let cpu = Cpu::new()?;
+        for shape in [
+            [2, 3, 4, 5],
+            [1, 1, 1, 1],
+            [9, 10, 3, 5],
+            [3, 300, 2, 3],
+            [300, 2, 1, 1],
+            [1, 2, 1, 900],
+            [2, 1500, 1, 1],
+            [3, 1, 20, 40],
+            [2, 0, 3, 3],
+            [0, 2, 1, 1],
+        ] {
+            let (mut x, mut gy) = (noise(shape.into(), 7), noise(shape.into(), 8));
+            x.data_mut().iter_mut().for_each(|v| *v *= 5.0);
+            if let [.., last] = gy.data_mut() {
+                *last = 1e3;
+            }
+            for axis in Axis::ALL {
+                let (y, mut expected) = (cpu.softmax(&x, axis)?, Tensor::zeros(x.shape())?);
+                cpu.softmax_backward_into(y.view(), axis, gy.view(), expected.view_mut(), Update::Write)?;
+                for gx in gradients_on_all([&y, &gy], x.shape(), |gpu, [y, gy], gx, update| {
+                    gpu.softmax_backward_into(y, axis, gy, gx, update)
+                }) {
+                    // Relative to the sum along the line, which may exceed its elements.
+                    assert!(close(&gx, &expected, 2e-4), "{axis:?} {shape:?}: {gx:?} {expected:?}");
+                }
+            }
+        }
+        Ok(())
+    }
+}
