@@ -265,6 +265,14 @@ impl Context {
         if self.lost.load(Ordering::Acquire) { Err(Error::DeviceLost { op }) } else { Ok(()) }
     }
 
+    /// What to say of a failure that no scope reports.
+    pub fn failure(&self, op: &'static str, cause: impl fmt::Display) -> Error {
+        match self.alive(op) {
+            Ok(()) => Error::Gpu { op, message: cause.to_string().into() },
+            Err(lost) => lost,
+        }
+    }
+
     /// Runs `f` and turns into an error whatever the device says against it; `bytes` is what `f` allocates.
     pub fn guarded<T>(&self, op: &'static str, bytes: u64, f: impl FnOnce() -> T) -> Result<T> {
         self.alive(op)?;
@@ -297,7 +305,7 @@ impl Context {
     pub fn wait(&self, op: &'static str) -> Result<()> {
         let outcome = self.device.poll(wgpu::PollType::wait_indefinitely());
         self.alive(op)?;
-        outcome.map(|_| ()).map_err(|error| Error::Gpu { op, message: error.to_string().into() })
+        outcome.map(|_| ()).map_err(|error| self.failure(op, error))
     }
 }
 

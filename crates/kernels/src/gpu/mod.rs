@@ -217,10 +217,11 @@ impl Gpu {
 
     /// Gives the device up: every later call is [`Error::DeviceLost`], on every copy of this handle.
     pub fn destroy(&self) {
-        self.0.context.device.destroy();
-        // The callback that tells of the loss runs in a poll; its outcome is the loss.
-        let _ = self.0.context.wait("destroy");
+        // First the flag: whatever fails on another thread from here on fails for this reason.
         self.0.context.give_up();
+        self.0.context.device.destroy();
+        // What was submitted ends in a poll; its outcome is the loss.
+        let _ = self.0.context.wait("destroy");
     }
 
     fn context(&self) -> &Context {

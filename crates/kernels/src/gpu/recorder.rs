@@ -335,9 +335,8 @@ impl Recorder {
             let _ = sender.send(outcome);
         });
         context.wait(op)?;
-        let failed = |message: String| Error::Gpu { op, message: message.into() };
-        receiver.recv().map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
-        let mapped = staging.get_mapped_range(0..bytes).map_err(|e| failed(e.to_string()))?;
+        receiver.recv().map_err(|e| context.failure(op, e))?.map_err(|e| context.failure(op, e))?;
+        let mapped = staging.get_mapped_range(0..bytes).map_err(|e| context.failure(op, e))?;
         read(&mapped);
         drop(mapped);
         staging.unmap();
