@@ -12,6 +12,7 @@ pub(crate) mod patches;
 pub(crate) mod phased;
 mod pointwise;
 pub(crate) mod weights;
+mod winograd;
 
 pub use backward::{Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan};
 
