@@ -70,6 +70,22 @@ impl Conv2dAlgo {
     }
 }
 
+/// How closely a convolution must be computed, where a faster algorithm rounds more.
+///
+/// All choices give NaN and infinities where PyTorch does: where Winograd's algorithm spreads one over a tile, that tile is
+/// computed again directly (at the speed of a direct algorithm, and less). The GPU computes directly, whatever the choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Accuracy {
+    /// Direct algorithms only: sums of the products of the definition, in some order.
+    Exact,
+    /// Winograd's F(2x2, 3x3) and F(4x4, 3x3), too: a relative L2 error at most three times that of direct algorithms (measured
+    /// about twice, 1e-6 to 2e-6; F(2x2, 3x3) is as close as they are).
+    #[default]
+    Default,
+    /// F(6x6, 3x3), too: about ten times that of direct algorithms (6e-6 to 1e-5).
+    Fast,
+}
+
 fn is_pointwise(shape: &Conv2dShape) -> bool {
     let p = shape.params();
     shape.kernel() == [1, 1] && p.stride == [1, 1] && p.padding == Default::default()

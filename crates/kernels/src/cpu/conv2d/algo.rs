@@ -1,7 +1,7 @@
 //! Which algorithm for which shape: a table, read from the top.
 
 use crate::cpu::conv2d::engine::Spec;
-use crate::shape::Conv2dAlgo;
+use crate::shape::{Accuracy, Conv2dAlgo};
 use crate::simd::Isa;
 
 /// The first row of the table that fits and that `allowed` allows.
@@ -43,6 +43,21 @@ const TABLE: &[Row] = &[
         why: "few input channels: the sums are too short to pay for a transposed store",
     },
     Row {
+        algo: Conv2dAlgo::WinogradF6,
+        fits: |_, spec| spec.accuracy == Accuracy::Fast && pays(spec) && tiles(spec, 6) >= 64,
+        why: "3x3, stride 1, accuracy Fast: tiles of 6x6 by a fifth of the multiplications",
+    },
+    Row {
+        algo: Conv2dAlgo::WinogradF2,
+        fits: |_, spec| spec.accuracy != Accuracy::Exact && pays(spec) && streams_weights(spec),
+        why: "3x3, stride 1, few tiles: tiles of 2x2 read less than half the transformed weights that 4x4 read",
+    },
+    Row {
+        algo: Conv2dAlgo::WinogradF4,
+        fits: |_, spec| spec.accuracy != Accuracy::Exact && pays(spec),
+        why: "3x3, stride 1: tiles of 4x4 by a quarter of the multiplications",
+    },
+    Row {
         algo: Conv2dAlgo::Im2col,
         // 2x2x512 to 512: unfolded 78% of the microkernel's speed against 67% (AVX-512), 68% against 44% (AVX2);
         // at 4x4 and above the unfolding costs more than narrow tiles do.
@@ -55,6 +70,24 @@ const TABLE: &[Row] = &[
         why: "enough channels and pixels for full tiles, read from a padded copy without unfolding",
     },
 ];
+
+/// Whether Winograd's algorithm is ahead of the others: enough channels on both sides of the products to pay for the
+/// transforms.
+fn pays(spec: &Spec<'_>) -> bool {
+    let full = spec.correlation.taps.len() == 9 && spec.placement.column == 1;
+    full && spec.correlation.channels >= 16 && spec.outputs >= 16 && tiles(spec, 4) >= 4
+}
+
+/// Tiles of `m` by `m` outputs of all images.
+fn tiles(spec: &Spec<'_>, m: usize) -> usize {
+    let [rows, columns] = spec.correlation.output.map(|extent| extent.div_ceil(m));
+    spec.images * rows * columns
+}
+
+/// Whether weights transformed for tiles of 4x4 are more than a cache holds (16 MiB), and too few tiles share them.
+fn streams_weights(spec: &Spec<'_>) -> bool {
+    tiles(spec, 4) <= 16 && spec.correlation.channels * spec.outputs * 36 > 4 * 1024 * 1024
+}
 
 /// Outputs of a row.
 fn width(spec: &Spec<'_>) -> usize {

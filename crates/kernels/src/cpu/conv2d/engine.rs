@@ -11,7 +11,7 @@ use crate::cpu::conv2d::winograd::{self, Tile, Winograd};
 use crate::cpu::gemm::{Epilogue, Panels, Rows};
 use crate::error::Result;
 use crate::shape::correlation::{Correlation, Placement};
-use crate::shape::{Activation, Conv2dAlgo, Update};
+use crate::shape::{Accuracy, Activation, Conv2dAlgo, Update};
 use crate::simd::Isa;
 use crate::tensor::{TensorView, TensorViewMut};
 
@@ -26,6 +26,7 @@ pub(crate) struct Spec<'a> {
     pub correlation: &'a Correlation,
     pub placement: Placement,
     pub activation: Activation,
+    pub accuracy: Accuracy,
 }
 
 impl Spec<'_> {

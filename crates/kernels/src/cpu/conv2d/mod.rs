@@ -88,6 +88,7 @@ impl Conv2dPlan {
             correlation: &Correlation::conv2d(&shape),
             placement: Placement::conv2d(&shape),
             activation,
+            accuracy: shape.params().accuracy,
         };
         let engine = Engine::new(cpu, spec, algo, |algo| algo.supports(&shape))?;
         let strands = cpu.thread_count();

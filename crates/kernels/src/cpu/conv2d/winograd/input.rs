@@ -169,11 +169,7 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for TransformRun
                 unsafe {
                     let from = packed.add((row * M * pitch + column * M) * S::LANES);
                     let to = to.add(strip * layout.strip + tile * S::LANES);
-                    input_2d::<S, T, A, M>(
-                        simd,
-                        |i, j| simd.load(from.add((i * pitch + j) * S::LANES)),
-                        |point, value| simd.store(to.add(point * layout.point), value),
-                    );
+                    input_2d::<S, T, A, M>(simd, from, pitch * S::LANES, S::LANES, to, layout.point);
                 }
             }
         }

@@ -7,7 +7,7 @@
 //! ```text
 //! for each block                              about 48 tiles: whole rows, of several images where they are small
 //!     V[point][tile][channel] = B' x B        input.rs
-//!     for each pass of panels                 32 output channels
+//!     for each panel of output channels       2 vectors
 //!         for each point                      the microkernel of cpu/gemm, U transformed when weights were set
 //!             products[point] = V[point] U[point]
 //!         y = A' products A                   output.rs, with bias and activation
@@ -50,9 +50,6 @@ use crate::tensor::{TensorView, TensorViewMut, checked_product};
 
 /// Taps of a kernel.
 const TAPS: usize = 9;
-
-/// Output channels whose products wait together to be transformed: the transformed input is read once for them all.
-const PASS: usize = 32;
 
 /// The outputs of a tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,14 +197,9 @@ impl Winograd {
         whole_lines((self.blocks.most_rows() * m + 2) * (self.blocks.most()[1] * m + 2) * self.isa.lanes())
     }
 
-    /// Panels of a pass.
-    fn panels_of_pass(&self) -> usize {
-        PASS / (self.isa.tile().1 * self.isa.lanes())
-    }
-
-    /// f32 of the products of a pass, and of what waits to be stored.
-    fn pass_len(&self) -> usize {
-        self.layout.products_len * self.panels_of_pass() + staged_len(self.tile.outputs(), self.isa.lanes())
+    /// f32 of the products of a panel, and of what waits to be stored.
+    fn multiply_len(&self) -> usize {
+        self.layout.products_len + staged_len(self.tile.outputs(), self.isa.lanes())
     }
 
     fn all_blocks(&self) -> usize {
@@ -220,7 +212,7 @@ impl Winograd {
             Some(strands) => (self.layout.input_len * self.all_blocks()).div_ceil(strands),
             None => self.layout.input_len,
         };
-        whole_lines(shared) + self.pack_len() + whole_lines(self.pass_len())
+        whole_lines(shared) + self.pack_len() + whole_lines(self.multiply_len())
     }
 
     /// As [`crate::cpu::conv2d::engine::Engine::set_weights`].
@@ -262,9 +254,10 @@ impl Winograd {
         let len = self.strand_len();
         assert!(scratch.len() >= strands * len, "the plan sized its scratch for {strands} strands");
         let vectors = self.channels.div_ceil(self.isa.lanes());
-        let passes = self.weights.panels().div_ceil(self.panels_of_pass());
+        let panels = self.weights.panels();
         let base = SharedOut::new(scratch.as_mut_ptr());
-        let (pack_len, pass_len, input_len) = (self.pack_len(), self.pass_len(), self.layout.input_len);
+        let (pack_len, products_len, input_len) =
+            (self.pack_len(), self.multiply_len(), self.layout.input_len);
         let blocks = self.all_blocks();
         let load = |block: &Block, channels, input: *mut f32, own: *mut f32| {
             // SAFETY: a strand's own part of the scratch.
@@ -272,11 +265,11 @@ impl Winograd {
             let transform = PhantomData::<T>;
             self.isa.run(TransformInput { plan: self, x, block, channels, packed, to: input, transform });
         };
-        let multiply = |block: &Block, passes, input: *mut f32, own: *mut f32| {
+        let multiply = |block: &Block, panels, input: *mut f32, own: *mut f32| {
             // SAFETY: a strand's own part of the scratch, behind what is packed.
-            let scratch = unsafe { std::slice::from_raw_parts_mut(own.add(pack_len), pass_len) };
+            let scratch = unsafe { std::slice::from_raw_parts_mut(own.add(pack_len), products_len) };
             let transform = PhantomData::<T>;
-            self.isa.run(Multiply { plan: self, x, block, passes, input, scratch, out, transform });
+            self.isa.run(Multiply { plan: self, x, block, panels, input, scratch, out, transform });
         };
         if self.shared.is_none() {
             for_each_item(strands, blocks, |strand, item| {
@@ -285,7 +278,7 @@ impl Winograd {
                 let input = unsafe { base.get().add(strand * len) };
                 let own = input.wrapping_add(whole_lines(input_len));
                 load(&block, 0..vectors, input, own);
-                multiply(&block, 0..passes, input, own);
+                multiply(&block, 0..panels, input, own);
             });
             return;
         }
@@ -294,7 +287,7 @@ impl Winograd {
         // SAFETY: within the scratch, as its parts for all strands cover the inputs of all blocks.
         let input = |block: usize| unsafe { base.get().add(block * input_len) };
         let own = |strand: usize| {
-            let own_len = pack_len + whole_lines(pass_len);
+            let own_len = pack_len + whole_lines(products_len);
             // SAFETY: behind the inputs, for each strand its own.
             unsafe { base.get().add(whole_lines(blocks * input_len) + strand * own_len) }
         };
@@ -304,23 +297,23 @@ impl Winograd {
             let block = item / parts;
             load(&self.blocks.block(block), first..first + count, input(block), own(strand));
         });
-        let parts = chunks(passes);
+        let parts = chunks(panels);
         for_each_item(strands, blocks * parts, |strand, item| {
-            let (first, count) = EvenParts::new(passes, parts).part(item % parts);
+            let (first, count) = EvenParts::new(panels, parts).part(item % parts);
             let block = item / parts;
             multiply(&self.blocks.block(block), first..first + count, input(block), own(strand));
         });
     }
 }
 
-/// Some passes of a block whose input is transformed.
+/// Some panels of a block whose input is transformed.
 struct Multiply<'a, T, const A: usize, const M: usize> {
     plan: &'a Winograd,
     x: TensorView<'a>,
     block: &'a Block,
-    passes: Range<usize>,
+    panels: Range<usize>,
     input: *const f32,
-    /// [`Winograd::pass_len`] f32.
+    /// [`Winograd::multiply_len`] f32.
     scratch: &'a mut [f32],
     out: Output,
     transform: PhantomData<T>,
@@ -331,43 +324,41 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for Multiply<'_,
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Multiply { plan, x, block, passes, input, scratch, out, transform } = self;
+        let Multiply { plan, x, block, panels, input, scratch, out, transform } = self;
         let Layout { strip: strip_len, point, products, products_len, .. } = plan.layout;
-        let of_pass = plan.panels_of_pass();
-        let (sums, staged) = scratch.split_at_mut(of_pass * products_len);
+        let (sums, staged) = scratch.split_at_mut(products_len);
         let sums = sums.as_mut_ptr();
         let tiles = block.tiles();
         let (strips, count) = (plan.layout.strips(tiles), tiles.div_ceil(plan.layout.rows));
         let depth = plan.channels;
         let slice = slice(S::ISA, depth);
-        for pass in passes {
-            let panels = pass * of_pass..((pass + 1) * of_pass).min(plan.weights.panels());
+        for panel in panels {
+            let row = plan.weights.vectors(panel) * S::LANES;
             for p in 0..A * A {
                 for k in (0..depth).step_by(slice) {
                     let offsets = &plan.offsets[k..(k + slice).min(depth)];
-                    for (i, panel) in panels.clone().enumerate() {
-                        let row = plan.weights.vectors(panel) * S::LANES;
-                        let b = plan.weights.point(block.group, panel, p)[k * row..].as_ptr();
-                        let part = Part { offsets, b, first: k == 0 };
-                        for strip in 0..count {
-                            let (tile, rows) = strips.part(strip);
-                            // SAFETY: the layout has room for every strip at every offset of a point, and for the sums of its
-                            // tiles; the weights of a point have a row for each channel.
-                            unsafe {
-                                let a = VectorsApart(input.add(p * point + strip * strip_len));
-                                let to = sums.add(i * products_len + p * products + tile * row);
-                                accumulate(simd, rows, row / S::LANES, a, part, to);
-                            }
+                    let b = plan.weights.point(block.group, panel, p)[k * row..].as_ptr();
+                    let part = Part { offsets, b, first: k == 0 };
+                    for strip in 0..count {
+                        let (tile, rows) = strips.part(strip);
+                        // SAFETY: the layout has room for every strip at every offset of a point, and for the sums of its
+                        // tiles; the weights of a point have a row for each channel.
+                        unsafe {
+                            let a = VectorsApart(input.add(p * point + strip * strip_len));
+                            accumulate(
+                                simd,
+                                rows,
+                                row / S::LANES,
+                                a,
+                                part,
+                                sums.add(p * products + tile * row),
+                            );
                         }
                     }
                 }
             }
-            for (i, panel) in panels.enumerate() {
-                // SAFETY: the products of this panel.
-                let products = unsafe { sums.add(i * products_len) };
-                TransformOutput::<T, A, M> { plan, x, block, panel, products, staged, out, transform }
-                    .run(simd);
-            }
+            let products = sums.cast_const();
+            TransformOutput::<T, A, M> { plan, x, block, panel, products, staged, out, transform }.run(simd);
         }
     }
 }

@@ -9,18 +9,20 @@ use super::repair::Repair;
 use super::transform::{Transform, output_2d};
 use super::{Layout, Winograd};
 use crate::cpu::gemm::{Epilogue, Output};
+use crate::cpu::scratch::LINE;
 use crate::shape::Update;
 use crate::simd::{MAX_LANES, Simd, SimdOp};
 use crate::tensor::TensorView;
 
-/// Tiles that are finished together: with an even `M`, whole vectors of pixels.
-const fn chunk(lanes: usize) -> usize {
-    lanes / 2
-}
+/// Tiles that are finished together: with an even `M`, whole cache lines of pixels.
+const CHUNK: usize = LINE / 2;
+
+/// Lanes of the narrowest vector.
+const MIN_LANES: usize = 8;
 
 /// f32 of pixels that wait to be transposed.
 pub(super) const fn staged_len(m: usize, lanes: usize) -> usize {
-    m * chunk(lanes) * m * lanes
+    m * CHUNK * m * lanes
 }
 
 /// Writes a panel of a block.
@@ -57,8 +59,8 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for TransformOut
                 let y = row * M;
                 for v in 0..vectors {
                     let column = column + v * S::LANES;
-                    for start in (0..block.columns).step_by(chunk(S::LANES)) {
-                        let tiles = chunk(S::LANES).min(block.columns - start);
+                    for start in (0..block.columns).step_by(CHUNK) {
+                        let tiles = CHUNK.min(block.columns - start);
                         let x0 = (block.column + start) * M;
                         let size = [M.min(height - y), (tiles * M).min(width - x0)];
                         // SAFETY: the products hold every tile of the block, `staged` a chunk; the pixels lie in the output's
@@ -95,7 +97,7 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for TransformOut
                             let planes = S::LANES.min(epilogue.columns - column);
                             let store = Store {
                                 staged,
-                                pitch: chunk(S::LANES) * M,
+                                pitch: CHUNK * M,
                                 size,
                                 planes,
                                 to,
@@ -139,18 +141,17 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> Finish<'_, T, A, M> {
     /// Where a pixel of a tile waits.
     #[inline(always)]
     pub fn pixel<S: Simd>(&self, tile: usize, i: usize, j: usize) -> *mut f32 {
-        self.staged.wrapping_add(((i * chunk(S::LANES) + tile) * M + j) * S::LANES)
+        self.staged.wrapping_add(((i * CHUNK + tile) * M + j) * S::LANES)
     }
 
-    /// Hands the sums of a tile to `put`, row and column first.
+    /// The sums of a tile.
     ///
     /// # Safety
     /// There is such a tile.
     #[inline(always)]
-    pub unsafe fn tile<S: Simd>(&self, simd: S, tile: usize, put: impl FnMut(usize, usize, S::F32)) {
-        let from = self.from.wrapping_add(tile * self.pitch);
+    unsafe fn tile<S: Simd>(&self, simd: S, tile: usize) -> [[S::F32; M]; M] {
         // SAFETY: the caller's promise; every point has the tile.
-        output_2d::<S, T, A, M>(simd, |p| unsafe { simd.load(from.add(p * self.point)) }, put);
+        unsafe { output_2d::<S, T, A, M>(simd, self.from.add(tile * self.pitch), self.point) }
     }
 
     /// Whether all sums of a tile are.
@@ -162,7 +163,11 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> Finish<'_, T, A, M> {
         let zero = simd.splat(0.0);
         let mut sound = zero;
         // SAFETY: the caller's promise.
-        unsafe { self.tile(simd, tile, |_, _, sum: S::F32| sound = simd.mul_add(sum, zero, sound)) };
+        for row in unsafe { self.tile(simd, tile) } {
+            for sum in row {
+                sound = simd.mul_add(sum, zero, sound);
+            }
+        }
         simd.reduce_add(sound) == 0.0
     }
 }
@@ -178,11 +183,13 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for Finish<'_, T
         for tile in 0..self.tiles {
             // SAFETY: `from` has so many tiles, and `staged` room for them.
             unsafe {
-                self.tile(simd, tile, |i, j, sum: S::F32| {
-                    sound = simd.mul_add(sum, zero, sound);
-                    let y = self.epilogue.finish_sum(simd, self.column, sum);
-                    simd.store(self.pixel::<S>(tile, i, j), y);
-                });
+                for (i, row) in self.tile(simd, tile).into_iter().enumerate() {
+                    for (j, sum) in row.into_iter().enumerate() {
+                        sound = simd.mul_add(sum, zero, sound);
+                        let y = self.epilogue.finish_sum(simd, self.column, sum);
+                        simd.store(self.pixel::<S>(tile, i, j), y);
+                    }
+                }
             }
         }
         simd.reduce_add(sound) == 0.0
@@ -210,36 +217,49 @@ impl SimdOp for Store {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Store { staged, pitch, size: [rows, columns], planes, to, plane, row, step, update } = self;
-        let accumulate = update == Update::Accumulate;
         for i in 0..rows {
-            for j in (0..columns).step_by(S::LANES) {
-                let pixels = S::LANES.min(columns - j);
-                let mut square = [simd.splat(0.0); MAX_LANES];
-                // SAFETY: a chunk is whole vectors of pixels, all of which may be read; of the planes, only these pixels are
-                // touched.
+            // A cache line of each plane at a time: planes may lie so that few lines of them fit the cache at once.
+            for j in (0..columns).step_by(LINE) {
+                let mut squares = [[simd.splat(0.0); MAX_LANES]; LINE / MIN_LANES];
+                // SAFETY: a chunk is whole lines of pixels, all of which may be read; of the planes, only the pixels are touched.
                 unsafe {
                     let from = staged.add((i * pitch + j) * S::LANES);
-                    for (x, lanes) in square.iter_mut().enumerate().take(S::LANES) {
-                        *lanes = simd.load(from.add(x * S::LANES));
+                    for (k, square) in squares.iter_mut().enumerate().take(LINE / S::LANES) {
+                        for (x, lanes) in square.iter_mut().enumerate().take(S::LANES) {
+                            *lanes = simd.load(from.add((k * S::LANES + x) * S::LANES));
+                        }
+                        simd.transpose(&mut square[..S::LANES]);
                     }
-                    simd.transpose(&mut square[..S::LANES]);
-                    for (c, &values) in square.iter().enumerate().take(planes) {
-                        let p = to.add(c * plane + i * row + j * step);
-                        if step == 1 {
-                            let values = if accumulate {
-                                simd.add(simd.load_up_to(p, pixels), values)
-                            } else {
-                                values
-                            };
-                            simd.store_up_to(p, pixels, values);
-                        } else {
-                            for (x, value) in simd.to_lanes(values).into_iter().enumerate().take(pixels) {
-                                let p = p.add(x * step);
-                                *p = if accumulate { *p + value } else { value };
-                            }
+                    let to = to.add(i * row + j * step);
+                    for c in 0..planes {
+                        for (k, square) in squares.iter().enumerate().take(LINE / S::LANES) {
+                            let pixels = columns.saturating_sub(j + k * S::LANES).min(S::LANES);
+                            let to = to.wrapping_add(c * plane + k * S::LANES * step);
+                            put(simd, to, step, pixels, square[c], update);
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Writes `n` lanes, `step` apart, or adds them to what is there.
+///
+/// # Safety
+/// So many can be written there, and read.
+#[inline(always)]
+unsafe fn put<S: Simd>(simd: S, to: *mut f32, step: usize, n: usize, values: S::F32, update: Update) {
+    let accumulate = update == Update::Accumulate;
+    // SAFETY: the caller's promise.
+    unsafe {
+        if step == 1 {
+            let values = if accumulate { simd.add(simd.load_up_to(to, n), values) } else { values };
+            simd.store_up_to(to, n, values);
+        } else {
+            for (i, value) in simd.to_lanes(values).into_iter().enumerate().take(n) {
+                let to = to.add(i * step);
+                *to = if accumulate { *to + value } else { value };
             }
         }
     }

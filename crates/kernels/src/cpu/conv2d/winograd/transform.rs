@@ -110,19 +110,13 @@ pub(super) struct F6;
 
 impl Transform<8, 6> for F6 {
     #[inline(always)]
-    fn input<S: Simd>(s: S, [d0, d1, d2, d3, d4, d5, d6, d7]: [S::F32; 8]) -> [S::F32; 8] {
+    fn input<S: Simd>(s: S, d: [S::F32; 8]) -> [S::F32; 8] {
+        let [d0, d1, d2, d3, d4, d5, d6, d7] = d;
         // x (x^2 - 1) (x^2 - 4) (x^2 - 1/4) = x^7 - 21/4 x^5 + 21/4 x^3 - x
         let (c, minus_c) = (s.splat(5.25), s.splat(-5.25));
-        // The polynomial of one pair left out: x^4 - a x^2 + b.
-        let without = |a: f32, b: f32| {
-            let (a, b) = (s.splat(-a), s.splat(b));
-            let even = s.mul_add(b, d2, s.mul_add(a, d4, d6));
-            let odd = s.mul_add(b, d1, s.mul_add(a, d3, d5));
-            (even, odd)
-        };
-        let (even_1, odd_1) = without(4.25, 1.0);
-        let (even_2, odd_2) = without(1.25, 0.25);
-        let (even_half, odd_half) = without(5.0, 4.0);
+        let (even_1, odd_1) = without(s, d, 4.25, 1.0);
+        let (even_2, odd_2) = without(s, d, 1.25, 0.25);
+        let (even_half, odd_half) = without(s, d, 5.0, 4.0);
         [
             s.mul_add(c, d2, s.mul_add(minus_c, d4, s.sub(d6, d0))),
             s.add(even_1, odd_1),
@@ -136,17 +130,12 @@ impl Transform<8, 6> for F6 {
     }
 
     #[inline(always)]
-    fn weights<S: Simd>(s: S, [g0, g1, g2]: [S::F32; 3]) -> [S::F32; 8] {
+    fn weights<S: Simd>(s: S, g: [S::F32; 3]) -> [S::F32; 8] {
         // N is -1 at 0, -9/2 at 1, 90 at 2, 45/32 at 1/2.
-        let pair = |point: f32, n: f32| {
-            let even = s.mul(s.splat(1.0 / n), s.mul_add(s.splat(point * point), g2, g0));
-            let odd = s.mul(s.splat(point / n), g1);
-            (s.add(even, odd), s.sub(even, odd))
-        };
-        let (plus_1, minus_1) = pair(1.0, -4.5);
-        let (plus_2, minus_2) = pair(2.0, 90.0);
-        let (plus_half, minus_half) = pair(0.5, 45.0 / 32.0);
-        [s.sub(s.splat(0.0), g0), plus_1, minus_1, plus_2, minus_2, plus_half, minus_half, g2]
+        let (plus_1, minus_1) = pair(s, g, 1.0, -4.5);
+        let (plus_2, minus_2) = pair(s, g, 2.0, 90.0);
+        let (plus_half, minus_half) = pair(s, g, 0.5, 45.0 / 32.0);
+        [s.mul(s.splat(-1.0), g[0]), plus_1, minus_1, plus_2, minus_2, plus_half, minus_half, g[2]]
     }
 
     #[inline(always)]
@@ -154,81 +143,137 @@ impl Transform<8, 6> for F6 {
         let (even_1, odd_1) = (s.add(m1, m2), s.sub(m1, m2));
         let (even_2, odd_2) = (s.add(m3, m4), s.sub(m3, m4));
         let (even_half, odd_half) = (s.add(m5, m6), s.sub(m5, m6));
-        // Powers of 1, 2 and 1/2.
-        let sum = |one, two, half, power: i32| {
-            let (of_2, of_half) = (s.splat(2f32.powi(power)), s.splat(0.5f32.powi(power)));
-            s.mul_add(of_2, two, s.mul_add(of_half, half, one))
-        };
+        let (even, odd) = ([even_1, even_2, even_half], [odd_1, odd_2, odd_half]);
         [
             s.add(s.add(m0, even_1), s.add(even_2, even_half)),
-            sum(odd_1, odd_2, odd_half, 1),
-            sum(even_1, even_2, even_half, 2),
-            sum(odd_1, odd_2, odd_half, 3),
-            sum(even_1, even_2, even_half, 4),
-            s.add(sum(odd_1, odd_2, odd_half, 5), m7),
+            sum(s, odd, 1),
+            sum(s, even, 2),
+            sum(s, odd, 3),
+            sum(s, even, 4),
+            s.add(sum(s, odd, 5), m7),
         ]
     }
 }
 
-/// [`Transform::input`] of all columns, then of all rows.
+/// The input at the even and at the odd powers of the product of all `(x - q)` but those of 0 and of one pair:
+/// `x^4 - a x^2 + b`.
 #[inline(always)]
-pub(super) fn input_2d<S: Simd, T: Transform<A, M>, const A: usize, const M: usize>(
+fn without<S: Simd>(s: S, d: [S::F32; 8], a: f32, b: f32) -> (S::F32, S::F32) {
+    let (a, b) = (s.splat(-a), s.splat(b));
+    (s.mul_add(b, d[2], s.mul_add(a, d[4], d[6])), s.mul_add(b, d[1], s.mul_add(a, d[3], d[5])))
+}
+
+/// The kernel at a point and at the point's negative.
+#[inline(always)]
+fn pair<S: Simd>(s: S, [g0, g1, g2]: [S::F32; 3], point: f32, n: f32) -> (S::F32, S::F32) {
+    let even = s.mul(s.splat(1.0 / n), s.mul_add(s.splat(point * point), g2, g0));
+    let odd = s.mul(s.splat(point / n), g1);
+    (s.add(even, odd), s.sub(even, odd))
+}
+
+/// What belongs to the points 1, 2 and 1/2, times a power of them.
+#[inline(always)]
+fn sum<S: Simd>(s: S, [one, two, half]: [S::F32; 3], power: i32) -> S::F32 {
+    let (of_2, of_half) = (s.splat(2f32.powi(power)), s.splat(0.5f32.powi(power)));
+    s.mul_add(of_2, two, s.mul_add(of_half, half, one))
+}
+
+// In two dimensions. By pointers, not by closures: a closure that is not inlined loses the caller's instructions.
+
+/// `B' d B`, one vector wide: element (i, j) of `d` lies at `from + i * row + j * column`, point (i, j) goes to
+/// `to + (i * A + j) * point`.
+///
+/// # Safety
+/// Vectors can be read and written there.
+#[inline(always)]
+pub(super) unsafe fn input_2d<S: Simd, T: Transform<A, M>, const A: usize, const M: usize>(
     simd: S,
-    at: impl Fn(usize, usize) -> S::F32,
-    mut put: impl FnMut(usize, S::F32),
+    from: *const f32,
+    row: usize,
+    column: usize,
+    to: *mut f32,
+    point: usize,
 ) {
     let mut half = [[simd.splat(0.0); A]; A];
     for j in 0..A {
-        let column = T::input(simd, std::array::from_fn(|i| at(i, j)));
-        for (row, value) in half.iter_mut().zip(column) {
-            row[j] = value;
+        let mut d = [simd.splat(0.0); A];
+        for (i, d) in d.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *d = unsafe { simd.load(from.add(i * row + j * column)) };
+        }
+        let d = T::input(simd, d);
+        for i in 0..A {
+            half[i][j] = d[i];
         }
     }
-    for (i, row) in half.into_iter().enumerate() {
-        for (j, value) in T::input(simd, row).into_iter().enumerate() {
-            put(i * A + j, value);
+    for i in 0..A {
+        let d = T::input(simd, half[i]);
+        for (j, &d) in d.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { simd.store(to.add((i * A + j) * point), d) };
         }
     }
 }
 
-/// [`Transform::weights`] of all columns, then of all rows.
+/// `G g G'`, as [`input_2d`].
+///
+/// # Safety
+/// As there.
 #[inline(always)]
-pub(super) fn weights_2d<S: Simd, T: Transform<A, M>, const A: usize, const M: usize>(
+pub(super) unsafe fn weights_2d<S: Simd, T: Transform<A, M>, const A: usize, const M: usize>(
     simd: S,
-    at: impl Fn(usize, usize) -> S::F32,
-    mut put: impl FnMut(usize, S::F32),
+    from: *const f32,
+    row: usize,
+    column: usize,
+    to: *mut f32,
+    point: usize,
 ) {
     let mut half = [[simd.splat(0.0); 3]; A];
     for j in 0..3 {
-        let column = T::weights(simd, std::array::from_fn(|i| at(i, j)));
-        for (row, value) in half.iter_mut().zip(column) {
-            row[j] = value;
+        let mut g = [simd.splat(0.0); 3];
+        for (i, g) in g.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *g = unsafe { simd.load(from.add(i * row + j * column)) };
+        }
+        let g = T::weights(simd, g);
+        for i in 0..A {
+            half[i][j] = g[i];
         }
     }
-    for (i, row) in half.into_iter().enumerate() {
-        for (j, value) in T::weights(simd, row).into_iter().enumerate() {
-            put(i * A + j, value);
+    for i in 0..A {
+        let g = T::weights(simd, half[i]);
+        for (j, &g) in g.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { simd.store(to.add((i * A + j) * point), g) };
         }
     }
 }
 
-/// [`Transform::output`] of all columns, then of all rows: `put(row, column, value)`.
+/// `A' m A`, one vector wide: point (i, j) of `m` lies at `from + (i * A + j) * point`.
+///
+/// # Safety
+/// Vectors can be read there.
 #[inline(always)]
-pub(super) fn output_2d<S: Simd, T: Transform<A, M>, const A: usize, const M: usize>(
+pub(super) unsafe fn output_2d<S: Simd, T: Transform<A, M>, const A: usize, const M: usize>(
     simd: S,
-    at: impl Fn(usize) -> S::F32,
-    mut put: impl FnMut(usize, usize, S::F32),
-) {
+    from: *const f32,
+    point: usize,
+) -> [[S::F32; M]; M] {
     let mut half = [[simd.splat(0.0); A]; M];
     for j in 0..A {
-        let column = T::output(simd, std::array::from_fn(|i| at(i * A + j)));
-        for (row, value) in half.iter_mut().zip(column) {
-            row[j] = value;
+        let mut m = [simd.splat(0.0); A];
+        for (i, m) in m.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *m = unsafe { simd.load(from.add((i * A + j) * point)) };
+        }
+        let m = T::output(simd, m);
+        for i in 0..M {
+            half[i][j] = m[i];
         }
     }
-    for (i, row) in half.into_iter().enumerate() {
-        for (j, value) in T::output(simd, row).into_iter().enumerate() {
-            put(i, j, value);
-        }
+    let mut y = [[simd.splat(0.0); M]; M];
+    for i in 0..M {
+        y[i] = T::output(simd, half[i]);
     }
+    y
 }

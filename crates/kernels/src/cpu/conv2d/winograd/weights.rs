@@ -150,11 +150,7 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for TransformWei
                 unsafe {
                     let from = given.as_ptr().add(channel * TAPS * width + v);
                     let to = to.as_mut_ptr().add(channel * width + v);
-                    weights_2d::<S, T, A, M>(
-                        simd,
-                        |i, j| simd.load(from.add((i * 3 + j) * width)),
-                        |point, value| simd.store(to.add(point * pitch), value),
-                    );
+                    weights_2d::<S, T, A, M>(simd, from, 3 * width, width, to, pitch);
                 }
             }
         }
