@@ -42,19 +42,27 @@ const TABLE: &[Row] = &[
         fits: |isa, spec| spec.correlation.channels <= 4 && width(spec) * 4 >= isa.lanes() * 3,
         why: "few input channels: the sums are too short to pay for a transposed store",
     },
+    // The thresholds were measured on AVX2: docs/performance.md.
     Row {
         algo: Conv2dAlgo::WinogradF6,
-        fits: |_, spec| spec.accuracy == Accuracy::Fast && pays(spec) && tiles(spec, 6) >= 64,
-        why: "3x3, stride 1, accuracy Fast: tiles of 6x6 by a fifth of the multiplications",
+        // Where the products are many channels deep, they leave the transforms nothing to gain.
+        fits: |isa, spec| {
+            let shallow = spec.correlation.channels <= 128 && tiles(spec, 6) >= 100;
+            spec.accuracy == Accuracy::Fast && winograd_pays(isa, spec) && shallow
+        },
+        why: "3x3, stride 1, accuracy Fast, few channels: tiles of 6x6 by a fifth of the multiplications",
     },
     Row {
         algo: Conv2dAlgo::WinogradF2,
-        fits: |_, spec| spec.accuracy != Accuracy::Exact && pays(spec) && streams_weights(spec),
-        why: "3x3, stride 1, few tiles: tiles of 2x2 read less than half the transformed weights that 4x4 read",
+        fits: |isa, spec| {
+            let small = products(spec, 2) <= products(spec, 4) || streams_weights(spec);
+            spec.accuracy != Accuracy::Exact && winograd_pays(isa, spec) && small
+        },
+        why: "3x3, stride 1, a small plane: tiles of 2x2 fit it, and read fewer transformed weights than those of 4x4",
     },
     Row {
         algo: Conv2dAlgo::WinogradF4,
-        fits: |_, spec| spec.accuracy != Accuracy::Exact && pays(spec),
+        fits: |isa, spec| spec.accuracy != Accuracy::Exact && winograd_pays(isa, spec),
         why: "3x3, stride 1: tiles of 4x4 by a quarter of the multiplications",
     },
     Row {
@@ -72,10 +80,12 @@ const TABLE: &[Row] = &[
 ];
 
 /// Whether Winograd's algorithm is ahead of the others: enough channels on both sides of the products to pay for the
-/// transforms.
-fn pays(spec: &Spec<'_>) -> bool {
-    let full = spec.correlation.taps.len() == 9 && spec.placement.column == 1;
-    full && spec.correlation.channels >= 16 && spec.outputs >= 16 && tiles(spec, 4) >= 4
+/// transforms (and, for the input, enough to stay within three times the error of direct algorithms).
+fn winograd_pays(isa: Isa, spec: &Spec<'_>) -> bool {
+    let channels = spec.correlation.channels;
+    let enough = channels >= 16 && spec.outputs >= isa.lanes() && channels <= 16 * spec.outputs;
+    let whole = spec.correlation.taps.len() == 9 && spec.placement.column == 1;
+    whole && enough && spec.correlation.output.iter().all(|&extent| extent >= 4)
 }
 
 /// Tiles of `m` by `m` outputs of all images.
@@ -84,9 +94,15 @@ fn tiles(spec: &Spec<'_>, m: usize) -> usize {
     spec.images * rows * columns
 }
 
-/// Whether weights transformed for tiles of 4x4 are more than a cache holds (16 MiB), and too few tiles share them.
+/// Products of a channel in tiles of `m` by `m`: more than outputs need, where the tiles reach beyond them.
+fn products(spec: &Spec<'_>, m: usize) -> usize {
+    tiles(spec, m) * (m + 2) * (m + 2)
+}
+
+/// Whether each transformed weight serves so few tiles of 4x4 that reading it costs more than multiplying with it.
 fn streams_weights(spec: &Spec<'_>) -> bool {
-    tiles(spec, 4) <= 16 && spec.correlation.channels * spec.outputs * 36 > 4 * 1024 * 1024
+    let tiles = tiles(spec, 4);
+    tiles <= 16 && spec.correlation.channels * spec.outputs >= 16 * 1024 * tiles
 }
 
 /// Outputs of a row.

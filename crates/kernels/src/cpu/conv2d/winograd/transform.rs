@@ -180,6 +180,20 @@ fn sum<S: Simd>(s: S, [one, two, half]: [S::F32; 3], power: i32) -> S::F32 {
 
 // In two dimensions. By pointers, not by closures: a closure that is not inlined loses the caller's instructions.
 
+/// One row of columns.
+#[inline(always)]
+fn row_of<S: Simd, const N: usize, const C: usize>(
+    simd: S,
+    columns: &[[S::F32; N]; C],
+    i: usize,
+) -> [S::F32; C] {
+    let mut row = [simd.splat(0.0); C];
+    for (value, column) in row.iter_mut().zip(columns) {
+        *value = column[i];
+    }
+    row
+}
+
 /// `B' d B`, one vector wide: element (i, j) of `d` lies at `from + i * row + j * column`, point (i, j) goes to
 /// `to + (i * A + j) * point`.
 ///
@@ -194,23 +208,20 @@ pub(super) unsafe fn input_2d<S: Simd, T: Transform<A, M>, const A: usize, const
     to: *mut f32,
     point: usize,
 ) {
+    // Column by column.
     let mut half = [[simd.splat(0.0); A]; A];
-    for j in 0..A {
+    for (j, results) in half.iter_mut().enumerate() {
         let mut d = [simd.splat(0.0); A];
         for (i, d) in d.iter_mut().enumerate() {
             // SAFETY: the caller's promise.
             *d = unsafe { simd.load(from.add(i * row + j * column)) };
         }
-        let d = T::input(simd, d);
-        for i in 0..A {
-            half[i][j] = d[i];
-        }
+        *results = T::input(simd, d);
     }
     for i in 0..A {
-        let d = T::input(simd, half[i]);
-        for (j, &d) in d.iter().enumerate() {
+        for (j, &value) in T::input(simd, row_of(simd, &half, i)).iter().enumerate() {
             // SAFETY: the caller's promise.
-            unsafe { simd.store(to.add((i * A + j) * point), d) };
+            unsafe { simd.store(to.add((i * A + j) * point), value) };
         }
     }
 }
@@ -228,23 +239,20 @@ pub(super) unsafe fn weights_2d<S: Simd, T: Transform<A, M>, const A: usize, con
     to: *mut f32,
     point: usize,
 ) {
-    let mut half = [[simd.splat(0.0); 3]; A];
-    for j in 0..3 {
+    // Column by column.
+    let mut half = [[simd.splat(0.0); A]; 3];
+    for (j, results) in half.iter_mut().enumerate() {
         let mut g = [simd.splat(0.0); 3];
         for (i, g) in g.iter_mut().enumerate() {
             // SAFETY: the caller's promise.
             *g = unsafe { simd.load(from.add(i * row + j * column)) };
         }
-        let g = T::weights(simd, g);
-        for i in 0..A {
-            half[i][j] = g[i];
-        }
+        *results = T::weights(simd, g);
     }
     for i in 0..A {
-        let g = T::weights(simd, half[i]);
-        for (j, &g) in g.iter().enumerate() {
+        for (j, &value) in T::weights(simd, row_of(simd, &half, i)).iter().enumerate() {
             // SAFETY: the caller's promise.
-            unsafe { simd.store(to.add((i * A + j) * point), g) };
+            unsafe { simd.store(to.add((i * A + j) * point), value) };
         }
     }
 }
@@ -259,21 +267,19 @@ pub(super) unsafe fn output_2d<S: Simd, T: Transform<A, M>, const A: usize, cons
     from: *const f32,
     point: usize,
 ) -> [[S::F32; M]; M] {
-    let mut half = [[simd.splat(0.0); A]; M];
-    for j in 0..A {
+    // Column by column.
+    let mut half = [[simd.splat(0.0); M]; A];
+    for (j, results) in half.iter_mut().enumerate() {
         let mut m = [simd.splat(0.0); A];
         for (i, m) in m.iter_mut().enumerate() {
             // SAFETY: the caller's promise.
             *m = unsafe { simd.load(from.add((i * A + j) * point)) };
         }
-        let m = T::output(simd, m);
-        for i in 0..M {
-            half[i][j] = m[i];
-        }
+        *results = T::output(simd, m);
     }
     let mut y = [[simd.splat(0.0); M]; M];
-    for i in 0..M {
-        y[i] = T::output(simd, half[i]);
+    for (i, row) in y.iter_mut().enumerate() {
+        *row = T::output(simd, row_of(simd, &half, i));
     }
     y
 }
