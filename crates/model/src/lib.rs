@@ -1,3 +1,7 @@
 //! Convolutional networks and their data, on [`tilewise_kernels`].
 
 pub mod data;
+mod error;
+pub mod weights;
+
+pub use error::{Error, Result};
