@@ -219,6 +219,21 @@ impl Fit {
         let padded = PadShape::new(x, pad)?.output();
         Ok(Fit { pad, crop, padded, output: CropShape::new(padded, crop)?.output() })
     }
+
+    /// Whether it pads at all.
+    pub(crate) fn pads(&self) -> bool {
+        self.pad != Padding::default()
+    }
+
+    /// Whether it does not pad in one direction and cut in the other.
+    pub(crate) fn is_one_step(&self) -> bool {
+        !self.pads() || self.crop == Padding::default()
+    }
+}
+
+/// What to call a layer.
+fn label(name: &str, op: &Op, index: usize) -> String {
+    if name.is_empty() { format!("{} (number {index})", op.name()) } else { name.into() }
 }
 
 /// One layer of a network.
@@ -286,7 +301,7 @@ impl Graph {
     /// [`Error::Layer`], with the name, if it does not fit its inputs; [`Error::Invalid`] for a wrong number of inputs, or
     /// a name that another layer with weights has.
     pub fn push(&mut self, name: &str, op: Op, inputs: &[Value]) -> Result<Value> {
-        let label = self.label(name, &op);
+        let label = label(name, &op, self.layers.len());
         let fits = op.arity().map_or(!inputs.is_empty(), |arity| arity == inputs.len());
         if !fits || op == Op::Input {
             let expected = op.arity().map_or("at least one".into(), |n| n.to_string());
@@ -312,9 +327,12 @@ impl Graph {
         Ok(Value(self.layers.len() - 1))
     }
 
-    /// What to call a layer in an error.
-    fn label(&self, name: &str, op: &Op) -> String {
-        if name.is_empty() { format!("{} (number {})", op.name(), self.layers.len()) } else { name.into() }
+    /// What to call the layer at an index: its name, or its operator and its number.
+    pub fn name(&self, index: usize) -> String {
+        match self.layers.get(index) {
+            Some(layer) => label(&layer.name, &layer.op, index),
+            None => format!("number {index}"),
+        }
     }
 
     /// The shapes of all values for this input, in order of the layers.
@@ -329,12 +347,11 @@ impl Graph {
         let mut shapes: Vec<Shape4> = vec![input];
         for (i, layer) in self.layers.iter().enumerate().skip(1) {
             let inputs: Vec<_> = layer.inputs.iter().map(|value| shapes[value.0]).collect();
-            let named = |source| Error::Layer { layer: self.label(&layer.name, &layer.op), source };
+            let named = |source| Error::Layer { layer: self.name(i), source };
             if let Op::Linear { .. } = layer.op {
                 let expected = Shape4 { n: inputs[0].n, ..self.shapes[layer.inputs[0].0] };
                 expect_equal("linear", expected, inputs[0]).map_err(named)?;
             }
-            debug_assert_eq!(i, shapes.len());
             shapes.push(layer.op.output(&inputs).map_err(named)?);
         }
         Ok(shapes)
