@@ -2,6 +2,7 @@
 
 pub mod data;
 mod error;
+pub mod files;
 pub mod weights;
 
 pub use error::{Error, Result};
