@@ -1,7 +1,7 @@
 //! What a network learns and tracks: names, shapes and first values.
 
+use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use tilewise_kernels::Shape4;
 
 use crate::graph::{Graph, Layer, Op};
