@@ -3,6 +3,7 @@
 pub mod data;
 mod error;
 pub mod files;
+pub mod metrics;
 pub mod weights;
 
 pub use error::{Error, Result};
