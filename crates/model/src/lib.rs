@@ -4,6 +4,7 @@ pub mod data;
 mod error;
 pub mod files;
 pub mod metrics;
+pub mod picture;
 pub mod weights;
 
 pub use error::{Error, Result};
