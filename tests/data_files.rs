@@ -116,6 +116,7 @@ fn samples() -> Vec<Sample> {
 enum Damage {
     Cut(prop::sample::Index),
     Flip(Vec<(prop::sample::Index, u8)>),
+    Start(Vec<(usize, u8)>),
     Add(Vec<u8>),
     Replace(Vec<u8>),
 }
@@ -125,11 +126,7 @@ fn damage() -> impl Strategy<Value = Damage> {
         any::<prop::sample::Index>().prop_map(Damage::Cut),
         prop::collection::vec((any::<prop::sample::Index>(), 0..8u8), 1..5).prop_map(Damage::Flip),
         // The first bytes are where promises are made.
-        prop::collection::vec((any::<prop::sample::Index>(), 0..8u8), 1..3).prop_map(|flips| {
-            Damage::Flip(
-                flips.into_iter().map(|(_, bit)| (prop::sample::Index::from(bit as usize), bit)).collect(),
-            )
-        }),
+        prop::collection::vec((0..24usize, any::<u8>()), 1..3).prop_map(Damage::Start),
         prop::collection::vec(any::<u8>(), 1..40).prop_map(Damage::Add),
         prop::collection::vec(any::<u8>(), 0..60).prop_map(Damage::Replace),
     ]
@@ -143,6 +140,12 @@ impl Damage {
                 for (at, bit) in flips {
                     let at = at.index(bytes.len());
                     bytes[at] ^= 1 << bit;
+                }
+            }
+            Damage::Start(values) => {
+                for &(at, value) in values {
+                    let at = at % bytes.len();
+                    bytes[at] = value;
                 }
             }
             Damage::Add(more) => bytes.extend(more),

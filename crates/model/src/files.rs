@@ -1,8 +1,32 @@
-//! Writing results: a file is there whole or not at all.
+//! Files: read up to a bound, written whole or not at all.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// All bytes of a file, if they are at most `limit`.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Format`] for a longer file.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let file = fs::File::open(path).map_err(Error::io(path))?;
+    let mut bytes = Vec::new();
+    let read = file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(Error::io(path))?;
+    if read as u64 > limit {
+        return Err(Error::format(path, format!("expected at most {limit} bytes, got more")));
+    }
+    Ok(bytes)
+}
+
+/// [`write_atomically`], with an error that names the file.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomically(path, bytes).map_err(Error::io(path))
+}
 
 /// Writes `bytes` to a temporary file beside `path` and renames it, so that whoever reads `path` at any moment, even
 /// after a crash, finds the old contents or the new. What is no regular file (a pipe, `/dev/stdout`) is written to
@@ -40,6 +64,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     let mut file = builder.tempfile_in(folder)?;
     file.write_all(bytes)?;
+    file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
 }

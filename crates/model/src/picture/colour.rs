@@ -30,7 +30,7 @@ const HEAT: [[f32; 3]; 6] = [
 
 /// 0 is black, 1 pale yellow; what lies outside has the colour of the nearer end, NaN that of 0.
 pub(super) fn heat(value: f32) -> Colour {
-    let at = value.max(0.0).min(1.0) * (HEAT.len() - 1) as f32;
+    let at = unit(value) * (HEAT.len() - 1) as f32;
     let below = (at as usize).min(HEAT.len() - 2);
     let (low, high) = (HEAT[below], HEAT[below + 1]);
     // `as` saturates.
@@ -44,8 +44,13 @@ pub(super) fn tint(colour: Colour, strength: f64) -> Colour {
 
 /// From one colour to another, 0 to 1.
 pub(super) fn mix(from: Colour, to: Colour, t: f32) -> Colour {
-    let t = t.max(0.0).min(1.0);
+    let t = unit(t);
     [0, 1, 2].map(|c| (f32::from(from[c]) + t * (f32::from(to[c]) - f32::from(from[c]))).round() as u8)
+}
+
+/// The nearest number within 0..=1; 0 for NaN.
+fn unit(value: f32) -> f32 {
+    if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) }
 }
 
 #[cfg(test)]
