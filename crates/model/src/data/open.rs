@@ -238,9 +238,9 @@ mod tests {
         assert!(message.ends_with("got alone, empty, labels, text.md"), "{message}");
         assert!(say(&root, "empty").ends_with("got nothing"));
         assert!(say(&root, "text.md").ends_with("got a file of another kind"));
+        let both = tree(&[("1.png", png(0)), ("cat/1.png", png(0))]);
         assert!(
-            say(&root, "both")
-                .contains("1.png: expected images in subfolders of classes, or alone, got both")
+            say(&both, "").contains("1.png: expected images in subfolders of classes, or alone, got both")
         );
         assert!(say(&root, "alone").contains("expected its labels beside it"));
         assert!(say(&root, "nothing").contains("nothing: expected a file or folder"));
