@@ -39,6 +39,7 @@ impl Default for AutoEncoder {
             size: 28,
             maps: vec![16, 32],
             latent: 0,
+            latent_activation: true,
             activation: Nonlinearity::Relu,
         }
     }
