@@ -9,6 +9,7 @@ mod optimiser;
 mod parameters;
 mod plan;
 mod session;
+pub mod metrics;
 pub mod weights;
 pub mod zoo;
 
