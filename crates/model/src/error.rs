@@ -68,6 +68,9 @@ pub enum Error {
         /// What it was.
         loss: f64,
     },
+    /// A picture could not be drawn or encoded.
+    #[error("cannot draw the picture: {0}")]
+    Draw(String),
     /// Weights do not belong to the network.
     #[error("weights: {0}")]
     Weights(crate::weights::Mismatch),

@@ -105,9 +105,7 @@ mod tests {
 
     #[test]
     fn nothing_is_divided_by_zero() {
-        for decay in
-            [Decay::Constant, Decay::Step { every: 0, factor: 0.5 }, Decay::Cosine { floor: 0.0 }]
-        {
+        for decay in [Decay::Constant, Decay::Step { every: 0, factor: 0.5 }, Decay::Cosine { floor: 0.0 }] {
             for (warmup, steps) in [(0, 0), (5, 5), (7, 3)] {
                 let schedule = Schedule { decay, warmup, steps };
                 assert!((0..20).all(|t| (0.0..=1.0).contains(&schedule.share(t))), "{schedule:?}");

@@ -156,22 +156,49 @@ impl Scene {
     }
 
     fn draw(&self, rng: &mut ChaCha8Rng, image: &mut [f32], mask: &mut [f32]) {
-        for (i, (pixel, mask)) in image.iter_mut().zip(mask).enumerate() {
-            // The middle of the pixel.
-            let at = [(i % self.size) as f32 + 0.5, (i / self.size) as f32 + 0.5];
-            let inside = self.cells.iter().find(|cell| cell.contains(at));
-            *mask = f32::from(u8::from(inside.is_some()));
-            let mut tone = 0.5 + 0.16 * self.background.at(at);
-            if let Some(cell) = inside {
-                tone = 0.5 + 0.05 * self.background.at(at) + 0.12 * self.grain.at(at) + cell.inside(at);
+        let place = |i: usize| middle(i % self.size, i / self.size);
+        for (i, tone) in image.iter_mut().enumerate() {
+            *tone = 0.5 + 0.16 * self.background.at(place(i));
+        }
+        for cell in &self.cells {
+            for (i, at) in self.around(cell.centre, cell.reach()) {
+                if cell.contains(at) {
+                    mask[i] = 1.0;
+                    image[i] =
+                        0.5 + 0.05 * self.background.at(at) + 0.12 * self.grain.at(at) + cell.inside(at);
+                }
             }
-            tone += self.cells.iter().map(|cell| cell.membrane(at)).sum::<f32>();
-            tone += self.lines.iter().map(|line| line.at(at)).sum::<f32>();
-            tone += self.specks.iter().map(|speck| speck.at(at)).sum::<f32>();
-            let light = self.light.at([at[0] / self.size as f32, at[1] / self.size as f32]);
-            *pixel = (tone * light + NOISE * normal(rng)).clamp(0.0, 1.0);
+        }
+        // Over the bodies of all cells, so that a membrane shows where two touch.
+        for cell in &self.cells {
+            self.around(cell.centre, cell.reach()).for_each(|(i, at)| image[i] += cell.membrane(at));
+        }
+        for line in &self.lines {
+            self.around(line.from, line.length + 4.0 * MEMBRANE).for_each(|(i, at)| image[i] += line.at(at));
+        }
+        for speck in &self.specks {
+            self.around(speck.centre, 3.0 * speck.radius).for_each(|(i, at)| image[i] += speck.at(at));
+        }
+        for (i, tone) in image.iter_mut().enumerate() {
+            let light = self.light.at(place(i).map(|v| v / self.size as f32));
+            *tone = (*tone * light + NOISE * normal(rng)).clamp(0.0, 1.0);
         }
     }
+
+    /// The pixels up to `reach` away from a place, along either axis: number and middle.
+    fn around(&self, [x, y]: [f32; 2], reach: f32) -> impl Iterator<Item = (usize, [f32; 2])> {
+        let size = self.size;
+        // `as` saturates: at 0, for what lies outside.
+        let range = |v: f32| (v - reach) as usize..((v + reach).ceil() as usize).min(size);
+        let columns = range(x);
+        range(y).flat_map(move |row| {
+            columns.clone().map(move |column| (row * size + column, middle(column, row)))
+        })
+    }
+}
+
+fn middle(column: usize, row: usize) -> [f32; 2] {
+    [column as f32 + 0.5, row as f32 + 0.5]
 }
 
 impl Cell {
@@ -192,33 +219,33 @@ impl Cell {
         self.radius * (1.0 + waves.map(|((a, phase), k)| a * (k * angle + phase).cos()).sum::<f32>())
     }
 
-    /// The distance from the centre and the radius in that direction; nothing far outside.
-    fn polar(&self, at: [f32; 2]) -> Option<(f32, f32, f32)> {
+    /// Farther from the centre than this, along either axis, nothing of the cell is seen. The waves add 0.38 at most.
+    fn reach(&self) -> f32 {
+        1.38 * self.radius + 4.0 * MEMBRANE
+    }
+
+    /// Distance and direction from the centre.
+    fn polar(&self, at: [f32; 2]) -> (f32, f32) {
         let (x, y) = (at[0] - self.centre[0], at[1] - self.centre[1]);
-        let distance = x.hypot(y);
-        // The waves add 0.38 at most.
-        (distance < 1.4 * self.radius + 4.0 * MEMBRANE).then(|| {
-            let angle = y.atan2(x);
-            (distance, angle, self.radius_at(angle))
-        })
+        (x.hypot(y), y.atan2(x))
     }
 
     fn contains(&self, at: [f32; 2]) -> bool {
-        self.polar(at).is_some_and(|(distance, _, radius)| distance < radius)
+        let (distance, angle) = self.polar(at);
+        distance < self.radius_at(angle)
     }
 
     /// What the cell's body adds: its tone, and the blurred spot of its nucleus.
     fn inside(&self, at: [f32; 2]) -> f32 {
-        let distance = (at[0] - self.centre[0]).hypot(at[1] - self.centre[1]);
+        let (distance, _) = self.polar(at);
         self.tone + self.nucleus * bump(distance / (0.45 * self.radius))
     }
 
     /// What the membrane adds, lit from the upper left.
     fn membrane(&self, at: [f32; 2]) -> f32 {
-        self.polar(at).map_or(0.0, |(distance, angle, radius)| {
-            let lit = (angle + 0.75 * PI).cos();
-            MEMBRANE_TONE * lit * bump((distance - radius) / MEMBRANE)
-        })
+        let (distance, angle) = self.polar(at);
+        let lit = (angle + 0.75 * PI).cos();
+        MEMBRANE_TONE * lit * bump((distance - self.radius_at(angle)) / MEMBRANE)
     }
 }
 

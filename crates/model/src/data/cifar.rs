@@ -26,7 +26,7 @@ pub fn read_cifar10(batches: &[PathBuf]) -> Result<Dataset> {
     let (mut labels, mut pixels) = (Vec::new(), Vec::new());
     for path in batches {
         let bytes = bytes::read(path)?;
-        if bytes.is_empty() || bytes.len() % RECORD != 0 {
+        if bytes.is_empty() || !bytes.len().is_multiple_of(RECORD) {
             let message = format!("expected records of {RECORD} bytes, got a file of {} bytes", bytes.len());
             return Err(Error::format(path, message));
         }
@@ -47,7 +47,7 @@ pub fn read_cifar10(batches: &[PathBuf]) -> Result<Dataset> {
 /// Whether a file has the size of records.
 pub(super) fn is_batch(path: &Path) -> bool {
     let extension = path.extension().is_some_and(|extension| extension == "bin");
-    let records = |len: u64| len > 0 && len % RECORD as u64 == 0;
+    let records = |len: u64| len > 0 && len.is_multiple_of(RECORD as u64);
     extension && fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && records(metadata.len()))
 }
 

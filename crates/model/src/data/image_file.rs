@@ -35,9 +35,10 @@ pub enum Colour {
     Rgb,
 }
 
-/// The longest side of an image, and the most memory to decode one: a header of a few bytes can promise gigabytes.
+/// The longest side of an image, and the most memory to decode one (85 million pixels in colour): a header of a few bytes
+/// can promise gigabytes.
 pub(super) const MAX_SIDE: u32 = 16_384;
-const MAX_MEMORY: u64 = 512 << 20;
+const MAX_MEMORY: u64 = 256 << 20;
 
 /// One image, `[1, 1 or 3, h, w]`, from 0.0 (black) to 1.0 (white). How transparent it is, is not read.
 ///

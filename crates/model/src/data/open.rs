@@ -146,3 +146,116 @@ fn is_csv(path: &Path) -> bool {
     let name = name(path).to_lowercase();
     name.ends_with(".csv") || name.ends_with(".csv.gz")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use image::{GrayImage, Luma};
+
+    use super::*;
+
+    fn tree(files: &[(&str, Vec<u8>)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        root
+    }
+
+    fn png(value: u8) -> Vec<u8> {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        GrayImage::from_pixel(4, 4, Luma([value])).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    }
+
+    /// IDX of one image of one pixel, and its label.
+    fn idx(value: u8) -> (Vec<u8>, Vec<u8>) {
+        let images = [&[0, 0, 8, 3][..], &[0, 0, 0, 1].repeat(3), &[value]].concat();
+        (images, vec![0, 0, 8, 1, 0, 0, 0, 1, value])
+    }
+
+    fn say(root: &tempfile::TempDir, path: &str) -> String {
+        match open(root.path().join(path)) {
+            Ok(set) => set.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_lies_there_is_recognised() {
+        let (images, labels) = idx(3);
+        let cifar = vec![0; 3073];
+        for (files, expected) in [
+            (
+                vec![("t10k-images-idx3-ubyte", images), ("t10k-labels-idx1-ubyte", labels)],
+                "1 images of 1x1x1, 4 classes",
+            ),
+            (
+                vec![("data_batch_1.bin", cifar.clone()), ("readme.html", vec![])],
+                "1 images of 3x32x32, 10 classes",
+            ),
+            (vec![("digits.csv", b"0,1,2,16,5".to_vec())], "1 images of 1x2x2, 6 classes"),
+            (vec![("image/1.png", png(9)), ("label/1.png", png(255))], "1 images of 1x4x4, with masks"),
+            (vec![("cat/1.png", png(0)), ("dog/1.png", png(1))], "2 images of 1x4x4, 2 classes"),
+            (vec![("1.png", png(0)), ("notes.txt", vec![])], "1 images of 1x4x4, without classes or masks"),
+        ] {
+            let root = tree(&files);
+            assert_eq!(say(&root, ""), expected);
+            // A file by itself, where it is a data set by itself.
+            if !files[0].0.contains('/') {
+                assert_eq!(say(&root, files[0].0), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn training_data_comes_first() {
+        let ((test, test_label), (train, train_label)) = (idx(1), idx(2));
+        let root = tree(&[
+            ("t10k-images-idx3-ubyte", test),
+            ("t10k-labels-idx1-ubyte", test_label),
+            ("train-images-idx3-ubyte", train),
+            ("train-labels-idx1-ubyte", train_label),
+        ]);
+        let set = open(root.path()).unwrap();
+        assert_eq!((set.labels().unwrap(), set.class_names().len()), (&[2, 1][..], 3));
+    }
+
+    #[test]
+    fn what_is_not_recognised_says_what_was_looked_for() {
+        let (images, labels) = idx(3);
+        let root = tree(&[
+            ("empty/.keep", vec![]),
+            ("text.md", b"hello".to_vec()),
+            ("both/1.png", png(0)),
+            ("both/cat/1.png", png(0)),
+            ("alone/train-images-idx3-ubyte", images),
+            ("labels", labels),
+        ]);
+        assert!(
+            say(&root, "").contains("a CSV table (.csv)")
+                && say(&root, "").ends_with("got alone, both, empty, labels, text.md")
+        );
+        assert!(say(&root, "empty").ends_with("got nothing"));
+        assert!(say(&root, "text.md").ends_with("got a file of another kind"));
+        assert!(
+            say(&root, "both")
+                .contains("1.png: expected images in subfolders of classes, or alone, got both")
+        );
+        assert!(say(&root, "alone").contains("expected its labels beside it"));
+        assert!(say(&root, "nothing").contains("nothing: expected a file or folder"));
+        for spec in ["cells:", "cells:3", "cells:3x", "cells:3x32@", "cells:-1x32", "cells:3x8"] {
+            assert!(open(spec).unwrap_err().to_string().contains("expected"), "{spec}");
+        }
+    }
+
+    #[test]
+    fn options_hold_for_what_comes_from_no_image_file() {
+        let options = Options { colour: Colour::Rgb, size: Some([10, 12]), ..Options::default() };
+        let set = open_with("digits", &options).unwrap();
+        assert_eq!(set.images().shape().dims(), [1797, 3, 10, 12]);
+    }
+}

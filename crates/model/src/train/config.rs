@@ -251,7 +251,11 @@ impl Config {
             }
             "unet" => Network::UNet(UNet { in_channels: 0, size: 0, classes: 0, ..UNet::default() }),
             other => {
-                return Err(Error::invalid("network.net", format!("one of {}", Self::NAMES.join(", ")), other));
+                return Err(Error::invalid(
+                    "network.net",
+                    format!("one of {}", Self::NAMES.join(", ")),
+                    other,
+                ));
             }
         };
         Ok(Config::new(network))
@@ -288,7 +292,11 @@ impl Config {
         };
         if h != w && !any_size {
             let what = format!("images for {}", self.network.name());
-            return Err(Error::invalid(what, "as many rows as columns (--size N resizes)", format!("{h}x{w}")));
+            return Err(Error::invalid(
+                what,
+                "as many rows as columns (--size N resizes)",
+                format!("{h}x{w}"),
+            ));
         }
         let classes = data.class_names().len();
         // An image that is not square may be of any size: what the network is planned for is a square in it.
@@ -327,7 +335,11 @@ impl Config {
         let graph = self.network.graph()?;
         let numbers = graph.trained();
         if numbers > MAX_NUMBERS {
-            return Err(Error::invalid("network: weights", format!("at most {MAX_NUMBERS} numbers"), numbers));
+            return Err(Error::invalid(
+                "network: weights",
+                format!("at most {MAX_NUMBERS} numbers"),
+                numbers,
+            ));
         }
         Ok(graph)
     }

@@ -52,8 +52,9 @@ impl Config {
         overlay(&mut all, table);
         // Where the file names a style, the table names the kind of network.
         all["network"]["net"] = kind;
-        let config: Config =
-            all.try_into().map_err(|e: toml::de::Error| Error::invalid("configuration", "values that fit", one_line(&e)))?;
+        let config: Config = all
+            .try_into()
+            .map_err(|e: toml::de::Error| Error::invalid("configuration", "values that fit", one_line(&e)))?;
         config.check()?;
         Ok(config)
     }
