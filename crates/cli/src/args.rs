@@ -14,6 +14,11 @@ use tilewise_bench::suites::networks;
 use tilewise_bench::throughput::{Options, Pass};
 use tilewise_kernels::{Conv2dAlgo, Isa};
 
+use crate::predict::PredictArgs;
+use crate::summary::SummaryArgs;
+use crate::sweep::SweepArgs;
+use crate::train::TrainArgs;
+
 /// Convolution, pooling and activation kernels: check them, time them, look at what they do.
 ///
 /// Without a command: names the machine, checks every operator on the CPU and on the GPU if there is one, times the
@@ -38,14 +43,14 @@ pub struct AdapterArg {
 
 impl AdapterArg {
     /// The adapter asked for, where no GPU takes part.
-    fn refuse(&self) -> Result<(), &'static str> {
+    pub fn refuse(&self) -> Result<(), &'static str> {
         match self.name_or_index {
             None => Ok(()),
             Some(_) => Err("--adapter: chooses a GPU, which needs --device gpu (or, to check, all)"),
         }
     }
 
-    fn as_deref(&self) -> Option<&str> {
+    pub fn as_deref(&self) -> Option<&str> {
         self.name_or_index.as_deref()
     }
 }
@@ -65,6 +70,17 @@ pub enum Command {
     FeatureMaps(FeatureMapsArgs),
     /// Name the machine and its GPUs, and measure its FMA peak and memory bandwidth
     Info(InfoArgs),
+    /// Train a network on images: a CNN classifies, an AutoEncoder reconstructs, a U-Net segments
+    Train(Box<TrainArgs>),
+    /// Train every combination of the values that a configuration lists, and rank them
+    ///
+    /// A value that is a list is tried with each of all others: lr = [0.1, 0.01]. Where it is a list anyway, a list of lists:
+    /// blocks = [[16, 32], [32, 64]]. At most 1,000 trainings.
+    Sweep(Box<SweepArgs>),
+    /// Ask a trained network about images: classes, masks and overlays, or reconstructions
+    Predict(PredictArgs),
+    /// Show a network as a table: shapes, parameters, MACs, memory
+    Summary(Box<SummaryArgs>),
 }
 
 #[derive(clap::Args)]
