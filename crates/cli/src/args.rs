@@ -94,7 +94,8 @@ pub struct CheckArgs {
     /// One case, for example n1c3h224w224_o64k7x7s2p3 (conv2d, unless --op or a prefix like max_pool2d: names another)
     #[arg(long, value_name = "CASE", conflicts_with = "full")]
     case: Option<String>,
-    /// Golden cases, as tools/make_golden.py makes them: results and gradients of another library
+    /// Golden cases of another library: operators, as tools/make_golden.py makes them, or whole networks, as
+    /// tools/make_golden_models.py does; of a folder, all its *.safetensors
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["full", "case"])]
     pub golden: Vec<PathBuf>,
     /// Write the report as JSON
