@@ -47,6 +47,9 @@ pub enum Error {
         /// What is wrong with it: what was expected, and what came.
         message: String,
     },
+    /// A picture could not be drawn or encoded.
+    #[error("cannot draw the picture: {0}")]
+    Draw(String),
     /// Weights do not belong to the network.
     #[error("weights: {0}")]
     Weights(crate::weights::Mismatch),
