@@ -206,9 +206,7 @@ impl Config {
                 Cnn { in_channels, size, classes, blocks, kernel, dense, ..Cnn::default() }.graph()
             }
             "autoencoder" => {
-                let latent = dims("latent.weight".into()).and_then(|dims| dims.first().copied()).unwrap_or(0);
-                let (size, maps) = (needed("size", self.size)?, widths("enc"));
-                AutoEncoder { in_channels, size, maps, latent, ..AutoEncoder::default() }.graph()
+                AutoEncoder::of_weights(weights, in_channels, needed("size", self.size)?).graph()
             }
             "unet" => {
                 let level =
