@@ -28,6 +28,13 @@ use crate::parameters::{Parameter, Role};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Value(pub(crate) usize);
 
+impl Value {
+    /// The number of the layer that computes it, in [`Graph::layers`].
+    pub const fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// What a layer computes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
@@ -245,6 +252,13 @@ pub struct Layer {
     pub op: Op,
     /// What it takes.
     pub inputs: Vec<Value>,
+}
+
+impl Layer {
+    /// The inputs whose elements matter: of the second of [`Op::FitTo`], only the size does.
+    pub fn operands(&self) -> &[Value] {
+        if self.op == Op::FitTo { &self.inputs[..1] } else { &self.inputs }
+    }
 }
 
 /// A network: layers, each after those that it takes from; the last one is the output.

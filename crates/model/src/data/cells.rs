@@ -6,6 +6,7 @@
 //! over all. No threshold comes close: see the tests.
 
 use std::f32::consts::{PI, TAU};
+use std::ops::RangeInclusive;
 
 use rand::rngs::ChaCha8Rng;
 use tilewise_kernels::{Shape4, Tensor};
@@ -40,7 +41,7 @@ impl Default for Cells {
 }
 
 /// Below this, no cell fits; above, an image would take gigabytes.
-const SIZES: std::ops::RangeInclusive<usize> = 16..=8192;
+const SIZES: RangeInclusive<usize> = 16..=8192;
 
 impl Cells {
     /// Draws the images.
