@@ -14,7 +14,9 @@ mod optimiser;
 mod parameters;
 pub mod picture;
 mod plan;
+mod schedule;
 mod session;
+pub mod train;
 pub mod weights;
 pub mod zoo;
 
@@ -23,5 +25,6 @@ pub use graph::{Graph, Layer, Op, Value};
 pub use loss::{Loss, Target};
 pub use optimiser::{Optimiser, OptimiserState};
 pub use parameters::{Parameter, Role};
+pub use schedule::{Decay, Schedule};
 pub use session::{Session, Step};
 pub use weights::Weights;
