@@ -48,7 +48,7 @@ pub struct CompareArgs {
     /// The learning rate
     #[arg(long, default_value_t = 2e-3)]
     lr: f32,
-    /// Images of a step [default: 4; of digits and for anomalies 64]
+    /// Images of a step [default: to segment 4; else 64, but of images above 32x32 8]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
     /// How often each image is seen
@@ -93,7 +93,11 @@ fn compare<B: Training + Clone>(args: &CompareArgs, device: &B) -> Outcome {
     let normal = args.normal.as_deref().map_or(Ok(0), |name| data.class(name))?;
     let field = Field::new(task, &data, normal, args.holdout)?;
     let [h, w] = data.size();
-    let batch = args.batch.unwrap_or(if h.max(w) <= 32 { 64 } else { 4 });
+    let batch = args.batch.unwrap_or(match task {
+        Task::Segment => 4,
+        _ if h.max(w) > 32 => 8,
+        _ => 64,
+    });
     let augment = if args.symmetries { Augment::symmetries() } else { Augment::default() };
     let (lr, epochs, seed) = (args.lr, args.epochs, args.seed);
     let fit = Fit { goal: task.goal(), lr, batch, epochs, seed, augment };

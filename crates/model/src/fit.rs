@@ -66,8 +66,7 @@ impl Fit {
     /// Trains. After each epoch `progress` gets its number, from 1, and its mean loss.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if there are no images or no masks where they are needed, or the loss is no finite number any more;
-    /// those of [`Session::train_step`].
+    /// [`Error::Invalid`] if there are no images or no masks where they are needed; [`Error::Diverged`]; those of [`Session::train_step`].
     pub fn train<B: Training>(
         &self,
         session: &mut Session<B>,
@@ -79,7 +78,7 @@ impl Fit {
         }
         let step = Step { loss: self.goal.loss(), optimiser: Optimiser::adam(self.lr), clip_norm: None };
         let mut loader = Loader::shuffled(data, self.batch, self.seed)?.augment(self.augment);
-        let mut batch = Batch::new();
+        let (mut batch, mut taken) = (Batch::new(), 0);
         for epoch in 0..self.epochs {
             loader.start(epoch);
             let mut sum = 0.0;
@@ -90,9 +89,9 @@ impl Fit {
                     Goal::Mask => batch.masks().view(),
                 };
                 let loss = session.train_step(x, Target::Images(target), &step)?;
+                taken += 1;
                 if !loss.is_finite() {
-                    let expected = "a finite number (a lower learning rate may help)";
-                    return Err(Error::invalid(format!("loss in epoch {}", epoch + 1), expected, loss));
+                    return Err(Error::Diverged { epoch: epoch + 1, step: taken, loss: loss.into() });
                 }
                 sum += f64::from(loss) * batch.len() as f64;
             }
