@@ -48,12 +48,12 @@ pub struct CompareArgs {
     /// The learning rate
     #[arg(long, default_value_t = 2e-3)]
     lr: f32,
-    /// Images of a step [default: to segment 4; else 64, but of images above 32x32 8]
+    /// Images of a step [default: 16; to segment, 4]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// How often each image is seen
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    epochs: u64,
+    /// How often each image is seen [default: 20; for anomalies, 40]
+    #[arg(long, value_name = "N")]
+    epochs: Option<u64>,
     /// Decides the first weights and the order of the images
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -92,14 +92,10 @@ fn compare<B: Training + Clone>(args: &CompareArgs, device: &B) -> Outcome {
     let data = data::open_with(&path, &options)?;
     let normal = args.normal.as_deref().map_or(Ok(0), |name| data.class(name))?;
     let field = Field::new(task, &data, normal, args.holdout)?;
-    let [h, w] = data.size();
-    let batch = args.batch.unwrap_or(match task {
-        Task::Segment => 4,
-        _ if h.max(w) > 32 => 8,
-        _ => 64,
-    });
+    let batch = args.batch.unwrap_or(if task == Task::Segment { 4 } else { 16 });
     let augment = if args.symmetries { Augment::symmetries() } else { Augment::default() };
-    let (lr, epochs, seed) = (args.lr, args.epochs, args.seed);
+    let epochs = args.epochs.unwrap_or(if task == Task::Anomaly { 40 } else { 20 });
+    let (lr, seed) = (args.lr, args.seed);
     let fit = Fit { goal: task.goal(), lr, batch, epochs, seed, augment };
 
     let contenders = field.contenders(args.base, args.levels, args.latent);

@@ -12,8 +12,9 @@ use tilewise_kernels::Training;
 use tilewise_model::data::{self, Dataset, Options};
 use tilewise_model::detect::{Detection, Detector, Samples, Threshold};
 use tilewise_model::fit::{Fit, Goal};
+use tilewise_model::train::Run;
 use tilewise_model::weights::Weights;
-use tilewise_model::zoo::{AutoEncoder, Nonlinearity};
+use tilewise_model::zoo::{AutoEncoder, Network, Nonlinearity};
 
 use crate::Outcome;
 use crate::device::{Device, DeviceArgs};
@@ -72,8 +73,15 @@ pub struct DetectArgs {
     /// Do not train, but take the weights of this file (safetensors), with its feature maps
     #[arg(long, value_name = "FILE", conflicts_with_all = ["lr", "epochs", "seed", "maps", "latent"])]
     weights: Option<PathBuf>,
+    /// Do not train, but take the network and the best weights of a folder that `tilewise train autoencoder` made
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        conflicts_with_all = ["weights", "lr", "epochs", "seed", "maps", "latent", "activation"]
+    )]
+    run: Option<PathBuf>,
     /// Write the weights, for --weights
-    #[arg(long, value_name = "FILE", conflicts_with = "weights")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["weights", "run"])]
     save: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
@@ -127,11 +135,31 @@ impl DetectArgs {
         Ok((format!("{}: {data}", self.data.display()), kinds))
     }
 
-    fn network(&self, images: &Dataset, weights: Option<&Weights>) -> Result<AutoEncoder, Box<dyn Error>> {
+    /// A network that was trained before, if one is named.
+    fn trained(&self) -> Result<Option<Trained>, Box<dyn Error>> {
+        if let Some(path) = &self.weights {
+            return Ok(Some(Trained { network: None, weights: Weights::load(path)?, source: path.clone() }));
+        }
+        let Some(folder) = &self.run else { return Ok(None) };
+        let run = Run::open(folder)?;
+        match run.config()?.network {
+            Network::AutoEncoder(network) => {
+                let weights = run.best_weights()?;
+                Ok(Some(Trained { network: Some(network), weights, source: folder.clone() }))
+            }
+            other => {
+                Err(format!("--run: expected a training of an autoencoder, got one of a {}", other.name())
+                    .into())
+            }
+        }
+    }
+
+    fn network(&self, images: &Dataset, trained: Option<&Trained>) -> Result<AutoEncoder, Box<dyn Error>> {
         let (in_channels, [h, w]) = (images.channels(), images.size());
         let size = h.min(w);
-        let network = match weights {
-            Some(weights) => AutoEncoder::of_weights(weights, in_channels, size),
+        let network = match trained {
+            Some(Trained { network: Some(network), .. }) => return Ok(network.clone()),
+            Some(Trained { weights, .. }) => AutoEncoder::of_weights(weights, in_channels, size),
             None => {
                 let (maps, latent) = (self.maps.clone(), self.latent);
                 AutoEncoder { in_channels, size, maps, latent, ..AutoEncoder::default() }
@@ -144,6 +172,14 @@ impl DetectArgs {
         }
         Ok(AutoEncoder { activation: self.activation, ..network })
     }
+}
+
+/// A network that was trained before.
+struct Trained {
+    /// Its extents; `None` if only its weights tell them.
+    network: Option<AutoEncoder>,
+    weights: Weights,
+    source: PathBuf,
 }
 
 fn nonlinearity() -> impl TypedValueParser<Value = Nonlinearity> {
@@ -162,25 +198,25 @@ pub fn run(args: &DetectArgs) -> Outcome {
 fn detect<B: Training + Clone>(args: &DetectArgs, device: &B) -> Outcome {
     let (data, kinds) = args.kinds()?;
     let several = kinds.len() > 1;
-    if several && (args.save.is_some() || args.weights.is_some()) {
-        return Err(
-            "--weights and --save: are of one detector, but --normal all trains one for each class".into()
-        );
+    let trained = args.trained()?;
+    if several && (args.save.is_some() || trained.is_some()) {
+        let what =
+            "--weights, --run and --save: are of one detector, but --normal all trains one for each class";
+        return Err(what.into());
     }
-    let weights = args.weights.as_deref().map(Weights::load).transpose()?;
     fs::create_dir_all(&args.out).map_err(|e| format!("{}: {e}", args.out.display()))?;
     let (fit, threshold) = (args.fit(), args.threshold());
     let progress = Progress::new();
     let (mut rows, mut written, mut about) = (Vec::new(), Vec::new(), String::new());
     for (i, (name, samples)) in kinds.iter().enumerate() {
-        let network = args.network(&samples.train, weights.as_ref())?;
+        let network = args.network(&samples.train, trained.as_ref())?;
         let graph = network.graph()?;
         let (done, total) = (i as u64 * fit.epochs, kinds.len() as u64 * fit.epochs);
         let mut show = |epoch: u64, loss: f64| {
             progress.show((done + epoch) as usize, total as usize, &format!("{name}: loss {loss:.5}"));
         };
-        let mut detector = match &weights {
-            Some(weights) => {
+        let mut detector = match &trained {
+            Some(Trained { weights, .. }) => {
                 Detector::with_weights(device.clone(), graph, weights, fit.batch, threshold, &samples.train)?
             }
             None => Detector::train(device.clone(), graph, &fit, threshold, &samples.train, &mut show)?,
@@ -197,8 +233,8 @@ fn detect<B: Training + Clone>(args: &DetectArgs, device: &B) -> Outcome {
         rows.push(DetectorRow::new(name, &detection));
     }
     progress.clear();
-    let training = match &args.weights {
-        Some(path) => format!("weights of {}", path.display()),
+    let training = match &trained {
+        Some(Trained { source, .. }) => format!("weights of {}", source.display()),
         None => {
             format!("{} epochs, batches of {}, Adam {}, seed {}", fit.epochs, fit.batch, fit.lr, fit.seed)
         }
