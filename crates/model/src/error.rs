@@ -19,7 +19,7 @@ pub enum Error {
         /// The layer's name, as in its weights' names.
         layer: String,
         /// What its operator said.
-        source: tilewise_kernels::Error,
+        source: Box<tilewise_kernels::Error>,
     },
     /// A value from outside (a hyper-parameter, a shape, a count) is not what is needed.
     #[error("{what}: expected {expected}, got {got}")]

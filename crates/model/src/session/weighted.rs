@@ -49,15 +49,6 @@ impl WeightedShape {
         }
     }
 
-    /// Multiplies and adds of one pass.
-    pub fn macs(&self) -> f64 {
-        match self {
-            WeightedShape::Conv2d(shape) => shape.macs(),
-            WeightedShape::ConvTranspose2d(shape) => shape.macs(),
-            WeightedShape::Linear(shape) => shape.macs(),
-        }
-    }
-
     /// Weights and bias of what is this operator and then `y * scale + shift`, each per output channel.
     pub fn folded(
         &self,

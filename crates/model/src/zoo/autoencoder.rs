@@ -26,6 +26,9 @@ pub struct AutoEncoder {
     pub maps: Vec<usize>,
     /// Numbers in the middle; 0 for none but the feature maps.
     pub latent: usize,
+    /// Whether the function of the hidden layers follows the numbers in the middle, too; without, they may have any sign, and
+    /// carry more.
+    pub latent_activation: bool,
     /// The function behind each hidden layer.
     pub activation: Nonlinearity,
 }
@@ -37,6 +40,7 @@ impl Default for AutoEncoder {
             size: 28,
             maps: vec![16, 32],
             latent: 0,
+            latent_activation: true,
             activation: Nonlinearity::Relu,
         }
     }
@@ -78,6 +82,9 @@ impl AutoEncoder {
             let Shape4 { c, h, w, .. } = net.shape(x);
             x = net.flatten(x)?;
             x = net.linear("latent", x, self.latent)?;
+            if self.latent_activation {
+                x = net.activation(x, self.activation.into())?;
+            }
             x = net.linear("expand", x, c * h * w)?;
             x = net.activation(x, self.activation.into())?;
             x = net.reshape(x, [c, h, w])?;
