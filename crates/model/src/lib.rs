@@ -1,8 +1,12 @@
 //! Convolutional networks and their data, on [`tilewise_kernels`].
 
+pub mod compare;
+mod cost;
 pub mod data;
+pub mod detect;
 mod error;
 pub mod files;
+pub mod fit;
 mod graph;
 mod loss;
 pub mod metrics;

@@ -6,6 +6,7 @@ use tilewise_kernels::{Activation, Conv2dParams, ConvTranspose2dParams, Shape4};
 use super::{Nonlinearity, check_depth, check_size};
 use crate::error::Result;
 use crate::graph::Graph;
+use crate::weights::Weights;
 
 /// A network that learns to give back what it sees, through fewer numbers than it sees.
 ///
@@ -46,6 +47,14 @@ impl Default for AutoEncoder {
 }
 
 impl AutoEncoder {
+    /// The network for images of this shape whose feature maps and latent numbers are as many as these weights have.
+    pub fn of_weights(weights: &Weights, in_channels: usize, size: usize) -> Self {
+        let first = |name: &str| weights.get(name)?.dims.first().copied();
+        let maps = (1..).map_while(|i| first(&format!("enc{i}.weight"))).collect();
+        let latent = first("latent.weight").unwrap_or(0);
+        AutoEncoder { in_channels, size, maps, latent, ..AutoEncoder::default() }
+    }
+
     /// The network: images to images of the same shape, within 0..=1.
     ///
     /// # Errors
