@@ -33,7 +33,7 @@ class AutoEncoder(nn.Module):
     """conv 3x3 stride 2 (16) + ReLU, conv 3x3 stride 2 (32) + ReLU | deconv 2x2 stride 2 (16) + ReLU, deconv 2x2 stride 2
     + sigmoid.
 
-    With `latent`, the middle passes through that many numbers: dense down to them (no activation), dense up + ReLU."""
+    With `latent`, the middle passes through that many numbers: dense down to them + ReLU, dense up + ReLU."""
 
     def __init__(self, channels: int, size: int, latent: int | None = None):
         super().__init__()
@@ -51,7 +51,7 @@ class AutoEncoder(nn.Module):
     def forward(self, x):
         x = F.relu(self.enc2(F.relu(self.enc1(x))))
         if self.has_latent:
-            x = F.relu(self.unlatent(self.latent(x.flatten(1)))).unflatten(1, self.middle)
+            x = F.relu(self.unlatent(F.relu(self.latent(x.flatten(1))))).unflatten(1, self.middle)
         return torch.sigmoid(self.dec2(F.relu(self.dec1(x))))
 
 
