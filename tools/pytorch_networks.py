@@ -43,7 +43,7 @@ class AutoEncoder(nn.Module):
         if latent is not None:
             features = 32 * (size // 4) ** 2
             self.latent = nn.Linear(features, latent)
-            self.unlatent = nn.Linear(latent, features)
+            self.expand = nn.Linear(latent, features)
         self.has_latent = latent is not None
         self.dec1 = nn.ConvTranspose2d(32, 16, 2, 2)
         self.dec2 = nn.ConvTranspose2d(16, channels, 2, 2)
@@ -51,7 +51,7 @@ class AutoEncoder(nn.Module):
     def forward(self, x):
         x = F.relu(self.enc2(F.relu(self.enc1(x))))
         if self.has_latent:
-            x = F.relu(self.unlatent(F.relu(self.latent(x.flatten(1))))).unflatten(1, self.middle)
+            x = F.relu(self.expand(F.relu(self.latent(x.flatten(1))))).unflatten(1, self.middle)
         return torch.sigmoid(self.dec2(F.relu(self.dec1(x))))
 
 
