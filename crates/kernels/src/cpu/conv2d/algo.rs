@@ -28,6 +28,14 @@ const TABLE: &[Row] = &[
         why: "one input channel per group: no sum over channels for a matrix product",
     },
     Row {
+        algo: Conv2dAlgo::FewOutputs,
+        fits: |isa, spec| {
+            let narrow = spec.outputs * 2 <= isa.lanes() && width(spec) * 2 >= isa.lanes();
+            narrow && spec.correlation.depth() > 128
+        },
+        why: "fewer output channels than half a vector: lanes are pixels, the channels are taken a few at a time",
+    },
+    Row {
         algo: Conv2dAlgo::Direct,
         fits: |isa, spec| spec.outputs * 2 <= isa.lanes() && width(spec) * 2 >= isa.lanes(),
         why: "fewer output channels than half a vector: lanes are pixels",

@@ -4,6 +4,7 @@
 use crate::cpu::Cpu;
 use crate::cpu::conv2d::algo::choose;
 use crate::cpu::conv2d::direct::Direct;
+use crate::cpu::conv2d::few_outputs::FewOutputs;
 use crate::cpu::conv2d::im2col::Im2col;
 use crate::cpu::conv2d::implicit::ImplicitGemm;
 use crate::cpu::conv2d::pointwise::Pointwise;
@@ -38,7 +39,7 @@ impl Spec<'_> {
             }
             Conv2dAlgo::Depthwise => channels == 1,
             Conv2dAlgo::Im2col => self.is_dense(),
-            Conv2dAlgo::Direct | Conv2dAlgo::ImplicitGemm => true,
+            Conv2dAlgo::Direct | Conv2dAlgo::FewOutputs | Conv2dAlgo::ImplicitGemm => true,
         }
     }
 
@@ -65,6 +66,7 @@ enum Kind {
     Im2col(Im2col),
     Pointwise(Pointwise),
     Direct(Direct),
+    FewOutputs(FewOutputs),
 }
 
 impl Engine {
@@ -88,6 +90,7 @@ impl Engine {
         };
         let kind = match algo {
             Conv2dAlgo::Direct | Conv2dAlgo::Depthwise => Kind::Direct(Direct::new(isa, &spec)?),
+            Conv2dAlgo::FewOutputs => Kind::FewOutputs(FewOutputs::new(isa, &spec)?),
             Conv2dAlgo::Pointwise => Kind::Pointwise(Pointwise::new(isa, &spec, panels()?, epilogues()?)?),
             Conv2dAlgo::Im2col => Kind::Im2col(Im2col::new(isa, &spec, panels()?, epilogues()?)?),
             Conv2dAlgo::ImplicitGemm => {
@@ -112,6 +115,7 @@ impl Engine {
     pub fn tile(&self, isa: Isa) -> (usize, usize) {
         match &self.kind {
             Kind::Direct(direct) => direct.tile(isa),
+            Kind::FewOutputs(e) => e.tile(),
             _ => isa.tile(),
         }
     }
@@ -123,6 +127,7 @@ impl Engine {
             Kind::Im2col(e) => e.strand_len(isa),
             Kind::Pointwise(e) => e.strand_len(isa),
             Kind::Direct(e) => e.strand_len(),
+            Kind::FewOutputs(e) => e.strand_len(),
         }
     }
 
@@ -130,6 +135,7 @@ impl Engine {
     pub fn set_weights(&mut self, weight: impl Fn(usize, usize, usize, usize) -> f32 + Copy) {
         let panels = match &mut self.kind {
             Kind::Direct(direct) => return direct.set_weights(&self.taps, weight),
+            Kind::FewOutputs(e) => return e.set_weights(weight),
             Kind::Implicit(e) => &mut e.panels,
             Kind::Im2col(e) => &mut e.panels,
             Kind::Pointwise(e) => &mut e.panels,
@@ -146,6 +152,7 @@ impl Engine {
     pub fn set_bias(&mut self, bias: &[f32]) {
         let epilogues = match &mut self.kind {
             Kind::Direct(direct) => return direct.set_bias(bias),
+            Kind::FewOutputs(e) => return e.set_bias(bias),
             Kind::Implicit(e) => &mut e.epilogues,
             Kind::Im2col(e) => &mut e.epilogues,
             Kind::Pointwise(e) => &mut e.epilogues,
@@ -176,6 +183,7 @@ impl Engine {
                 Kind::Im2col(e) => e.run(isa, x, y, update, strands, scratch),
                 Kind::Pointwise(e) => e.run(isa, x, y, update, strands, scratch),
                 Kind::Direct(e) => e.run(isa, x, y, update, strands, scratch),
+                Kind::FewOutputs(e) => e.run(isa, x, y, update, strands, scratch),
             }
         }
     }
