@@ -187,6 +187,9 @@ impl Patches {
                     above.fill(0.0);
                     below.fill(0.0);
                 }
+                if lines.is_empty() {
+                    continue;
+                }
                 for span in &self.spans {
                     if fresh {
                         lines.chunks_exact_mut(self.row_stride).for_each(|line| span.clear_outside(line));
