@@ -6,6 +6,9 @@ struct Params {
     image: u32,
     plane: u32,
     row: u32,
+    // Where they begin.
+    first_row: u32,
+    first_column: u32,
     height: u32,
     width: u32,
     kernel_height: u32,
@@ -67,8 +70,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     }
     let n = i / p.image;
     let at = i % p.image;
-    let top = at % p.plane / p.row * p.stride_height;
-    let left = at % p.row * p.stride_width;
+    let top = (p.first_row + at % p.plane / p.row) * p.stride_height;
+    let left = (p.first_column + at % p.row) * p.stride_width;
     let rows = covered(top, p.kernel_height, p.padding_height, p.height);
     let columns = covered(left, p.kernel_width, p.padding_width, p.width);
     let start = p.x_first + n * p.x_stride + at / p.plane * (p.height * p.width);

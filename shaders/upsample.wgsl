@@ -13,10 +13,10 @@ struct Params {
     row_weights_first: u32,
     columns_first: u32,
     column_weights_first: u32,
-    x_first: u32,
     x_stride: u32,
     y_first: u32,
     y_stride: u32,
+    x_first: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

@@ -2,7 +2,7 @@
 
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut, words};
-use super::parts::{by_channel, elementwise};
+use super::parts::{by_element, elementwise};
 use super::recorder::{Dispatch, WORKGROUP};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::expect_shape;
@@ -41,12 +41,11 @@ impl Gpu {
         f.validate()?;
         expect_shape(op, "output shape", x.shape(), y.shape())?;
         let views = elementwise([x, y.0]);
-        for part in by_channel(self, op, &views)? {
+        for part in by_element(self, &views) {
             let ([from, to], [x, y]) = (views.map(|view| view.part(self, &part)), views);
-            let image = part.channels.len();
-            let invocations = part.images.len() * image;
+            let invocations = part.count();
             let [image, count, x_first, x_stride, y_first, y_stride] =
-                words(op, [image, invocations, from.first, x.batch_stride, to.first, y.batch_stride])?;
+                words(op, [part.image(), invocations, from.first, x.batch_stride, to.first, y.batch_stride])?;
             self.dispatch(&Dispatch {
                 op,
                 kernel: kernel(f),

@@ -2,7 +2,7 @@
 
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut, words};
-use super::parts::{by_channel, elementwise};
+use super::parts::{by_element, elementwise};
 use super::recorder::{Dispatch, WORKGROUP};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::expect_shape;
@@ -21,15 +21,14 @@ impl Gpu {
         expect_shape(OP, "second input shape", a.shape, b.shape)?;
         expect_shape(OP, "output shape", a.shape, y.shape())?;
         let views = elementwise([a, b, y.0]);
-        for part in by_channel(self, OP, &views)? {
+        for part in by_element(self, &views) {
             let [from_a, from_b, to] = views.map(|view| view.part(self, &part));
             let [a, b, y] = views;
-            let image = part.channels.len();
-            let count = part.images.len() * image;
+            let count = part.count();
             let params = words(
                 OP,
                 [
-                    image,
+                    part.image(),
                     count,
                     from_a.first,
                     a.batch_stride,

@@ -13,7 +13,7 @@
 
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut, words};
-use super::parts::{Part, by_channel};
+use super::parts::{Part, by_element};
 use super::recorder::{Dispatch, Slice, WORKGROUP};
 use super::reduce::{LANES, Partials, STRIP, lanes};
 use super::wgsl::{Kernel, Shader, shader};
@@ -125,9 +125,9 @@ impl Gpu {
         running: Option<&Tracked<GpuView<'_>>>,
         y: GpuView<'_>,
     ) -> Result<()> {
-        let (c, plane) = (x.shape.c, x.shape.plane_len());
-        let parts = by_channel(self, OP, &[x])?;
-        let strips_of = |part: &Part| (part.images.len() * plane).div_ceil(STRIP);
+        let c = x.shape.c;
+        let parts = by_element(self, &[x]);
+        let strips_of = |part: &Part| (part.images.len() * part.elements.len()).div_ceil(STRIP);
         // Where a part has not all channels, those of the others come from the next ones.
         let strips: usize = parts.iter().filter(|part| part.channels.end == c).map(strips_of).sum();
         if strips * c * VEC4 > self.reach() && c > 1 {
@@ -171,7 +171,7 @@ impl Gpu {
     /// The moments of the strips of a part, of which the first becomes entry `first`; strips of one channel lie `c` entries
     /// apart.
     fn moments(&self, x: GpuView<'_>, part: &Part, first: usize, c: usize, moments: &Partials) -> Result<()> {
-        let plane = x.shape.plane_len();
+        let plane = part.elements.len();
         let elements = part.images.len() * plane;
         let slice = x.part(self, part);
         let count = elements.div_ceil(STRIP) * part.channels.len();
@@ -204,15 +204,13 @@ impl Gpu {
     }
 
     fn apply_scales(&self, x: GpuView<'_>, scales: &Partials, y: GpuView<'_>) -> Result<()> {
-        let plane = x.shape.plane_len();
-        for part in by_channel(self, OP, &[x, y])? {
+        for part in by_element(self, &[x, y]) {
             let (from, to) = (x.part(self, &part), y.part(self, &part));
-            let image = part.channels.len() * plane;
-            let count = part.images.len() * image;
+            let count = part.count();
             let sizes = [
                 count,
-                image,
-                plane,
+                part.image(),
+                part.elements.len(),
                 part.channels.start,
                 from.first,
                 x.batch_stride,
@@ -233,7 +231,7 @@ impl Gpu {
 
     /// The values of a tensor of one per channel.
     fn per_channel<'a>(&self, view: GpuView<'a>) -> Slice<'a> {
-        view.part(self, &Part { images: 0..1, channels: 0..view.shape.c })
+        view.part(self, &Part { images: 0..1, channels: 0..view.shape.c, elements: 0..1 })
     }
 }
 

@@ -4,11 +4,12 @@ use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut};
 use super::context::AdapterKind;
 use super::correlation::{Engine, Method, Spec};
+use super::tiles::{Axis, Tiles};
 use super::wgsl::Kernel;
 use crate::backend::expect_shape;
 use crate::error::{Error, Result};
 use crate::shape::correlation::{Correlation, Placement};
-use crate::shape::{Activation, Conv2dAlgo, Conv2dShape, check_weights};
+use crate::shape::{Activation, Conv2dAlgo, Conv2dParams, Conv2dShape, Padding, check_weights};
 
 const OP: &str = "conv2d";
 
@@ -19,6 +20,8 @@ pub struct GpuConv2d {
     method: Method,
     why: &'static str,
     engine: Engine,
+    /// What the engine computes at once, where that is not the whole.
+    tiles: Option<Tiles>,
 }
 
 impl GpuConv2d {
@@ -46,14 +49,33 @@ impl Gpu {
         algo.supports(shape)
             && match algo {
                 Conv2dAlgo::Depthwise | Conv2dAlgo::Direct => true,
-                // Shared memory is brought in for all channels of an image at once.
-                Conv2dAlgo::ImplicitGemm | Conv2dAlgo::Pointwise => self.reaches_image(shape),
+                // Shared memory is brought in for all channels at once.
+                Conv2dAlgo::ImplicitGemm | Conv2dAlgo::Pointwise => {
+                    let depth = shape.weights().image_len();
+                    gemm_blocks(self.reach(), depth).next().is_some() && self.conv2d_parts(shape).is_ok()
+                }
                 Conv2dAlgo::Im2col => false,
             }
     }
 
-    fn reaches_image(&self, shape: &Conv2dShape) -> bool {
-        shape.input().image_len().max(shape.output().image_len()) <= self.reach()
+    /// How an image is cut into tiles, where it must be, and what is computed at once then.
+    fn conv2d_parts(&self, shape: &Conv2dShape) -> Result<(Option<Tiles>, Conv2dShape)> {
+        let (input, output, params) = (shape.input(), shape.output(), shape.params());
+        if input.image_len().max(output.image_len()) <= self.reach() {
+            return Ok((None, *shape));
+        }
+        let axis = |i: usize, outputs, before: usize| Axis {
+            outputs,
+            origin: -(before as isize),
+            step: params.stride[i],
+            unit: 1,
+            reach: (shape.kernel()[i] - 1) * params.dilation[i],
+        };
+        let axes = [axis(0, output.h, params.padding.top), axis(1, output.w, params.padding.left)];
+        let tiles = Tiles::new(self, OP, [input.c, output.c], axes)?;
+        let params = Conv2dParams { padding: Padding::default(), ..params };
+        let tile = Conv2dShape::new(tiles.input, output.c, shape.kernel(), params)?;
+        Ok((Some(tiles), tile))
     }
 
     pub(super) fn plan_conv2d(
@@ -72,16 +94,17 @@ impl Gpu {
                 return Err(Error::invalid(OP, "algorithm", expected, algo.name()));
             }
         };
+        let (tiles, at_once) = self.conv2d_parts(&shape)?;
         let groups = shape.params().groups;
         let outputs = shape.weights().n / groups;
-        let pixels = shape.output().n * shape.output().plane_len();
+        let pixels = at_once.output().n * at_once.output().plane_len();
         let method = match algo {
             Conv2dAlgo::Depthwise => DEPTHWISE,
             Conv2dAlgo::Direct => direct(self.adapter().kind, outputs, pixels),
-            _ => gemm(groups, outputs, pixels),
+            _ => gemm(self.reach(), [groups, shape.weights().image_len(), outputs], pixels),
         };
-        let engine = self.conv2d_engine(&shape, weights, bias, activation, method)?;
-        Ok(GpuConv2d { shape, algo, method, why, engine })
+        let engine = self.conv2d_engine(&at_once, weights, bias, activation, method)?;
+        Ok(GpuConv2d { shape, algo, method, why, engine, tiles })
     }
 
     fn conv2d_engine(
@@ -107,7 +130,10 @@ impl Gpu {
     pub(super) fn conv2d_into(&self, plan: &GpuConv2d, x: GpuView<'_>, y: GpuViewMut<'_>) -> Result<()> {
         expect_shape(OP, "input shape", plan.shape.input(), x.shape)?;
         expect_shape(OP, "output shape", plan.shape.output(), y.shape())?;
-        plan.engine.run(self, x, y.0)
+        match &plan.tiles {
+            None => plan.engine.run(self, x, y.0),
+            Some(tiles) => tiles.run(self, OP, x, y.0, |x, y| plan.engine.run(self, x, y)),
+        }
     }
 
     /// The first row of the table that fits.
@@ -170,19 +196,14 @@ fn direct(kind: AdapterKind, outputs: usize, pixels: usize) -> Method {
 }
 
 impl Gpu {
-    /// The method of an operator without a table of its own, for images of up to `image` elements.
-    pub(super) fn method(
-        &self,
-        [groups, channels, outputs]: [usize; 3],
-        pixels: usize,
-        image: usize,
-    ) -> Method {
+    /// The method of an operator without a table of its own: `depth` products in a sum, of so many channels.
+    pub(super) fn method(&self, [groups, channels, depth, outputs]: [usize; 4], pixels: usize) -> Method {
         let kind = self.adapter().kind;
         let few = channels <= 4 || outputs < 16;
-        if kind == AdapterKind::Cpu || few || image > self.reach() {
+        if kind == AdapterKind::Cpu || few || gemm_blocks(self.reach(), depth).next().is_none() {
             direct(kind, outputs, pixels)
         } else {
-            gemm(groups, outputs, pixels)
+            gemm(self.reach(), [groups, depth, outputs], pixels)
         }
     }
 }
@@ -200,15 +221,19 @@ const GEMM_BLOCKS: [Method; 3] = [
     Method::Gemm { tile: [4, 4], grid: [8, 8] },
 ];
 
+/// Those of the blocks whose weights a dispatch reaches, for sums of `depth` products.
+fn gemm_blocks(reach: usize, depth: usize) -> impl Iterator<Item = Method> {
+    GEMM_BLOCKS.into_iter().filter(move |block| depth.saturating_mul(block.outputs()) <= reach)
+}
+
 /// The largest block of which there are enough to keep a hundred processors busy.
-fn gemm(groups: usize, outputs: usize, pixels: usize) -> Method {
-    let [large, medium, small] = GEMM_BLOCKS;
-    let blocks = |size: usize| groups * outputs.div_ceil(size) * pixels.div_ceil(size);
-    match outputs {
-        65.. if blocks(128) >= 100 => large,
-        33.. if blocks(64) >= 100 => medium,
-        _ => small,
-    }
+fn gemm(reach: usize, [groups, depth, outputs]: [usize; 3], pixels: usize) -> Method {
+    let enough = |block: &Method| {
+        let size = block.outputs();
+        outputs > size / 2 && groups * outputs.div_ceil(size) * pixels.div_ceil(size) >= 100
+    };
+    let [.., small] = GEMM_BLOCKS;
+    gemm_blocks(reach, depth).find(enough).unwrap_or(small)
 }
 
 /// Every method that a plan may choose.
@@ -232,7 +257,6 @@ mod tests {
     use super::super::{GpuTensor, testing};
     use super::*;
     use crate::Cpu;
-    use crate::shape::Conv2dParams;
     use crate::tensor::{Shape4, Tensor};
 
     /// Shapes choose few of the tiles; here all of them compute the same convolutions.

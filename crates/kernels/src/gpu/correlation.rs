@@ -8,6 +8,7 @@ use std::ops::Range;
 use super::Gpu;
 use super::activation::code;
 use super::buffer::{Buffer, GpuView, words};
+use super::parts::{pieces, too_large};
 use super::recorder::{Dispatch, Slice, WORKGROUP};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::error::{Dims, Error, Expected, Result};
@@ -35,7 +36,7 @@ pub(super) enum Method {
 
 impl Method {
     /// Outputs of a workgroup; weights are padded to a multiple of it.
-    fn outputs(self) -> usize {
+    pub fn outputs(self) -> usize {
         match self {
             Method::Depthwise { .. } => 1,
             Method::Direct { outputs, .. } => outputs,
@@ -84,9 +85,10 @@ impl Method {
     }
 }
 
-/// Packed weights of a range of groups, and of a range of the outputs of each.
+/// Packed weights of a range of groups, and of a range of the channels and the outputs of each.
 struct Section {
     groups: Range<usize>,
+    channels: Range<usize>,
     outputs: Range<usize>,
     /// `[group][tap][channel][output]`, outputs padded.
     weights: Buffer,
@@ -132,63 +134,78 @@ impl Engine {
         placement: Placement,
         weight: impl Fn(usize, usize, usize, usize) -> f32,
     ) -> Result<Self> {
-        let Spec { op, groups, outputs, bias, activation, method } = spec;
+        let Spec { op, outputs, bias, activation, method, .. } = spec;
         let correlation = &Self::countable(op, correlation)?;
         let taps = Self::taps(op, correlation, method)?;
         let tile = method.outputs();
-        let depth = checked_product(op, "products", &[correlation.taps.len(), correlation.channels])?;
-        // As many groups and outputs as one dispatch can reach.
-        let per_tile = checked_product(op, "packed weights", &[depth.max(1), tile])?;
-        let tiles = gpu.reach() / per_tile;
-        if tiles == 0 {
-            let (limit, got) = (gpu.reach() / tile, depth);
-            return Err(Error::invalid(op, "products in a sum on this GPU", Expected::AtMost(limit), got));
-        }
         debug_assert!(
             !matches!(method, Method::Gemm { grid, .. } if grid[0] * grid[1] % (method.pixels() / 4) != 0)
         );
-        let of_group = outputs.div_ceil(tile);
-        let (groups_each, outputs_each) =
-            if tiles >= of_group { (tiles / of_group, outputs) } else { (1, tiles * tile) };
         let mut sections = Vec::new();
-        for first_group in (0..groups).step_by(groups_each) {
-            let groups = first_group..groups.min(first_group + groups_each);
-            for first in (0..outputs).step_by(outputs_each) {
-                let range = first..outputs.min(first + outputs_each);
-                let padded = range.len().next_multiple_of(tile);
-                let len = checked_product(op, "packed weights", &[groups.len(), depth, padded])?;
-                let mut packed = crate::tensor::try_zeroed(op, len)?;
-                let mut rows = packed.chunks_exact_mut(padded);
-                for group in groups.clone() {
-                    for tap in &correlation.taps {
-                        for (channel, row) in (0..correlation.channels).zip(&mut rows) {
-                            for (value, output) in row.iter_mut().zip(range.clone()) {
-                                *value = weight(group, output, channel, tap.index);
-                            }
+        for [groups, outputs_of_section, channels] in Self::sections(gpu, spec, correlation)? {
+            let range = &outputs_of_section;
+            let padded = range.len().next_multiple_of(tile);
+            let factors = [groups.len(), correlation.taps.len(), channels.len(), padded];
+            let len = checked_product(op, "packed weights", &factors)?;
+            let mut packed = crate::tensor::try_zeroed(op, len)?;
+            let mut rows = packed.chunks_exact_mut(padded);
+            for group in groups.clone() {
+                for tap in &correlation.taps {
+                    for (channel, row) in channels.clone().zip(&mut rows) {
+                        for (value, output) in row.iter_mut().zip(range.clone()) {
+                            *value = weight(group, output, channel, tap.index);
                         }
                     }
                 }
-                let mut biases = crate::tensor::try_zeroed(op, groups.len() * padded)?;
-                if let Some(bias) = bias {
-                    for (group, row) in groups.clone().zip(biases.chunks_exact_mut(padded)) {
-                        let from = group * outputs;
-                        row[..range.len()].copy_from_slice(&bias[from + range.start..from + range.end]);
-                    }
-                }
-                sections.push(Section {
-                    groups: groups.clone(),
-                    outputs: range,
-                    weights_len: packed.len(),
-                    weights: gpu.upload_bytes(op, bytemuck::cast_slice(&packed))?,
-                    bias_len: biases.len(),
-                    bias: gpu.upload_bytes(op, bytemuck::cast_slice(&biases))?,
-                });
             }
+            let mut biases = crate::tensor::try_zeroed(op, groups.len() * padded)?;
+            if let Some(bias) = bias {
+                for (group, row) in groups.clone().zip(biases.chunks_exact_mut(padded)) {
+                    let from = group * outputs;
+                    row[..range.len()].copy_from_slice(&bias[from + range.start..from + range.end]);
+                }
+            }
+            sections.push(Section {
+                groups,
+                channels,
+                outputs: outputs_of_section,
+                weights_len: packed.len(),
+                weights: gpu.upload_bytes(op, bytemuck::cast_slice(&packed))?,
+                bias_len: biases.len(),
+                bias: gpu.upload_bytes(op, bytemuck::cast_slice(&biases))?,
+            });
         }
         let taps_len = taps.len() * 4;
         let taps = gpu.upload_bytes(op, bytemuck::cast_slice(&taps))?;
         let correlation = correlation.clone();
         Ok(Engine { op, method, activation, correlation, placement, outputs, taps, taps_len, sections })
+    }
+
+    /// Groups, outputs and channels of which one dispatch reaches the weights: all channels if it can, else parts of them,
+    /// in order, to be added up.
+    fn sections(gpu: &Gpu, spec: Spec<'_>, correlation: &Correlation) -> Result<Vec<[Range<usize>; 3]>> {
+        let Spec { op, groups, outputs, method, .. } = spec;
+        let (tile, taps, channels) = (method.outputs(), correlation.taps.len(), correlation.channels);
+        // The table of taps, of four words each, is within reach too.
+        let per_channel = checked_product(op, "packed weights", &[taps.max(1), tile.max(4)])?;
+        let tiles = gpu.reach() / checked_product(op, "packed weights", &[per_channel, channels.max(1)])?;
+        let channels_each = if tiles > 0 { channels.max(1) } else { gpu.reach() / per_channel };
+        if channels_each == 0 {
+            return Err(too_large(op, "taps of a kernel on this GPU", gpu.reach() / tile.max(4), taps));
+        }
+        let of_group = outputs.div_ceil(tile);
+        let (groups_each, outputs_each) =
+            if tiles >= of_group { (tiles / of_group, outputs) } else { (1, tiles.max(1) * tile) };
+        let mut sections = Vec::new();
+        for groups in pieces(groups, groups_each) {
+            for outputs in pieces(outputs, outputs_each) {
+                // Of no channels there is one piece, too: outputs that no tap reaches are written.
+                for channels in pieces(channels.max(1), channels_each).map(|c| c.start..c.end.min(channels)) {
+                    sections.push([groups.clone(), outputs.clone(), channels]);
+                }
+            }
+        }
+        Ok(sections)
     }
 
     /// The correlation, if the shader can count its positions: signed, in 32 bits. The step to an output that is not there
@@ -240,7 +257,7 @@ impl Engine {
     /// Queues `y = activation(correlation(x) + bias)`, for views of the planned shapes.
     pub fn run(&self, gpu: &Gpu, x: GpuView<'_>, y: GpuView<'_>) -> Result<()> {
         for section in &self.sections {
-            for part in self.parts(gpu, section, x, y)? {
+            for part in self.parts(gpu, section, x, y) {
                 self.dispatch(gpu, section, &part, x, y)?;
             }
         }
@@ -248,54 +265,45 @@ impl Engine {
     }
 
     /// Cuts what one dispatch cannot reach: into images or, where one is too large, into single groups with some of their
-    /// channels and some of their outputs.
-    fn parts(&self, gpu: &Gpu, section: &Section, x: GpuView<'_>, y: GpuView<'_>) -> Result<Vec<Part>> {
+    /// channels, to be added up, and some of their outputs.
+    fn parts(&self, gpu: &Gpu, section: &Section, x: GpuView<'_>, y: GpuView<'_>) -> Vec<Part> {
         let (images, reach) = (x.shape.n, gpu.reach());
         let within =
             |view: GpuView<'_>, channels: usize| match reach.checked_sub(channels * view.shape.plane_len()) {
                 None => 0,
                 Some(left) => images.min(1 + left / view.batch_stride.max(1)),
             };
-        let channels = self.correlation.channels;
-        let together =
-            within(x, section.groups.len() * channels).min(within(y, section.groups.len() * self.outputs));
+        let groups_before = section.groups.len() - 1;
+        let channels = groups_before * self.correlation.channels + section.channels.len();
+        let outputs = groups_before * self.outputs + section.outputs.len();
+        let together = within(x, channels).min(within(y, outputs));
         if together > 0 || images == 0 {
-            let part = |first: usize| Part {
-                images: first..images.min(first + together),
+            let part = |images| Part {
+                images,
                 groups: section.groups.clone(),
-                channels: 0..channels,
+                channels: section.channels.clone(),
                 outputs: section.outputs.clone(),
             };
-            return Ok((0..images).step_by(together.max(1)).map(part).collect());
+            return pieces(images, together.max(1)).map(part).collect();
         }
-        let pieces = |arg, len: usize, plane: usize| {
-            let most = reach / plane.max(1);
-            if most == 0 {
-                return Err(Error::invalid(self.op, arg, Expected::AtMost(reach), plane));
-            }
-            // Of no channels there is one piece, too: outputs that no tap reaches are written.
-            Ok((0..len.max(1)).step_by(most).map(move |first| first..len.min(first + most)))
+        // Only those of single pixels: larger planes are in tiles.
+        let pieces = |of: &Range<usize>, view: GpuView<'_>| {
+            let (start, end, most) = (of.start, of.end, reach / view.shape.plane_len().max(1));
+            pieces(of.len().max(1), most.max(1)).map(move |at| start + at.start..end.min(start + at.end))
         };
-        let outputs =
-            pieces("elements of an output plane on this GPU", section.outputs.len(), y.shape.plane_len())?;
-        let channels = pieces("elements of a plane on this GPU", channels, x.shape.plane_len())?;
-        let first = section.outputs.start;
+        let (outputs, channels) = (pieces(&section.outputs, y), pieces(&section.channels, x));
         let mut parts = Vec::new();
         for image in 0..images {
             for group in section.groups.clone() {
                 for outputs in outputs.clone() {
                     for channels in channels.clone() {
-                        parts.push(Part {
-                            images: image..image + 1,
-                            groups: group..group + 1,
-                            channels,
-                            outputs: first + outputs.start..first + outputs.end,
-                        });
+                        let (images, groups) = (image..image + 1, group..group + 1);
+                        parts.push(Part { images, groups, channels, outputs: outputs.clone() });
                     }
                 }
             }
         }
-        Ok(parts)
+        parts
     }
 
     fn dispatch(
@@ -352,8 +360,8 @@ impl Engine {
                 input[0],
                 input[1],
                 taps.len(),
-                depth,
-                part.channels.start,
+                section.channels.len(),
+                part.channels.start - section.channels.start,
                 part.channels.len(),
                 first_output - first_block * tile,
                 end - first_block * tile,

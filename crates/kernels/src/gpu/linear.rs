@@ -37,7 +37,7 @@ impl Gpu {
         activation.validate()?;
         let as_pixels = Shape4::new(samples, features, 1, 1);
         let conv = Conv2dShape::new(as_pixels, outputs, [1, 1], Conv2dParams::default())?;
-        let method = self.method([1, features, outputs], samples, features.max(outputs));
+        let method = self.method([1, features, features, outputs], samples);
         let spec = Spec { op: OP, groups: 1, outputs, bias, activation, method };
         let correlation = Correlation::conv2d(&conv);
         let engine =

@@ -4,14 +4,16 @@
 //! (`loss_mean.wgsl`), all in a fixed order.
 
 use super::Gpu;
-use super::buffer::{GpuView, GpuViewMut, words};
-use super::parts::{Part, by_channel, by_image, elementwise};
+use super::buffer::{GpuTensor, GpuView, GpuViewMut, words};
+use super::parts::{Part, by_element, elementwise, pieces, too_large};
 use super::recorder::{Dispatch, Slice};
 use super::reduce::{LANES, Partials, STRIP, divisor, lanes};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::{SCALAR, expect_shape};
 use crate::error::Result;
+use crate::shape::Activation;
 use crate::shape::loss::check_labels;
+use crate::tensor::Shape4;
 
 const PIXELS: Shader = shader!("loss_cross_entropy", 2, 1, "index", "order", "reduce", "math");
 const PAIRS: Shader = shader!("loss_pairs", 2, 1, "index", "reduce", "math");
@@ -60,19 +62,26 @@ impl Gpu {
         let labels = self.upload_bytes(op, bytemuck::cast_slice(&classes))?;
         let shared = shape.c >= MANY_CLASSES && classes.len() < MANY_PIXELS;
         let lanes = if shared { lanes(shape.c) } else { lanes(plane) };
-        let parts = by_image(self, op, &[x])?;
+        let parts = self.parts_of_all_classes(op, x)?;
+        let pixels_of = |part: &Part| part.images.len() * part.elements.len();
         let groups_of = |part: &Part| {
-            let pixels = part.images.len() * plane;
-            if shared { pixels } else { pixels.div_ceil(lanes as usize) }
+            if shared { pixels_of(part) } else { pixels_of(part).div_ceil(lanes as usize) }
         };
         let sums = Partials::new(self, op, parts.iter().map(groups_of).sum(), 1)?;
         let mut first = 0;
         for part in &parts {
-            let slice = x.part(self, part);
-            let count = part.images.len() * plane;
-            let labels = Slice::new(self, &labels, part.images.start * plane, count);
+            let together = shape.image_len() <= self.reach();
+            let gathered = if together { None } else { Some(self.gathered(op, x, part)?) };
+            let slice = match &gathered {
+                None => x.part(self, part),
+                Some(pixels) => pixels.all(self),
+            };
+            let count = pixels_of(part);
+            let labels = Slice::new(self, &labels, part.images.start * plane + part.elements.start, count);
             let groups = groups_of(part);
-            let sizes = [groups, count, plane, shape.c, first, labels.first, slice.first, x.batch_stride];
+            let pixels_of_image = part.elements.len();
+            let sizes =
+                [groups, count, pixels_of_image, shape.c, first, labels.first, slice.first, x.batch_stride];
             self.dispatch(&Dispatch {
                 op,
                 kernel: pixels(lanes, shared),
@@ -84,6 +93,33 @@ impl Gpu {
             first += groups;
         }
         self.mean(op, &sums, first, classes.len(), y.0)
+    }
+
+    /// Cuts what needs all channels of a pixel, and nothing else: into images or, where one is too large, into as many pixels
+    /// as fit with all their channels, once these are brought together.
+    fn parts_of_all_classes(&self, op: &'static str, x: GpuView<'_>) -> Result<Vec<Part>> {
+        let Shape4 { n, c, .. } = x.shape;
+        if x.shape.image_len() <= self.reach() {
+            return Ok(by_element(self, &[x]));
+        }
+        let pixels = self.reach() / c;
+        if pixels == 0 {
+            return Err(too_large(op, "classes on this GPU", self.reach(), c));
+        }
+        let of_image = |n| {
+            let part = move |elements| Part { images: n..n + 1, channels: 0..c, elements };
+            pieces(x.shape.plane_len(), pixels).map(part)
+        };
+        Ok((0..n).flat_map(of_image).collect())
+    }
+
+    /// A copy of some pixels of an image, channel by channel.
+    fn gathered(&self, op: &'static str, x: GpuView<'_>, part: &Part) -> Result<GpuTensor> {
+        let mut pixels =
+            GpuTensor::new(self, op, Shape4::new(part.channels.len(), 1, 1, part.elements.len()))?;
+        let from = x.planes(part.images.start, part.elements.clone());
+        self.activation_into(from, Activation::Identity, pixels.view_mut())?;
+        Ok(pixels)
     }
 
     pub(super) fn bce_with_logits_into(
@@ -111,17 +147,16 @@ impl Gpu {
         expect_shape(op, "target shape", x.shape(), target.shape())?;
         let len = x.shape.n * x.shape.image_len();
         let [x, target] = elementwise([x, target]);
-        let parts = by_channel(self, op, &[x, target])?;
-        let len_of = |part: &Part| part.images.len() * part.channels.len();
-        let strips_of = |part: &Part| len_of(part).div_ceil(STRIP);
+        let parts = by_element(self, &[x, target]);
+        let strips_of = |part: &Part| part.count().div_ceil(STRIP);
         let sums = Partials::new(self, op, parts.iter().map(strips_of).sum(), 1)?;
         let mut first = 0;
         for part in &parts {
             let (a, b) = (x.part(self, part), target.part(self, part));
-            let (count, strips) = (len_of(part), strips_of(part));
+            let (count, strips) = (part.count(), strips_of(part));
             let sizes = [
                 strips,
-                part.channels.len(),
+                part.image(),
                 count,
                 STRIP,
                 first,
@@ -152,7 +187,7 @@ impl Gpu {
         count: usize,
         y: GpuView<'_>,
     ) -> Result<()> {
-        let to = y.part(self, &Part { images: 0..1, channels: 0..1 });
+        let to = y.part(self, &Part { images: 0..1, channels: 0..1, elements: 0..1 });
         let [parts_word, y_first] = words(op, [parts, to.first])?;
         self.dispatch(&Dispatch {
             op,
@@ -170,7 +205,7 @@ mod tests {
     use super::*;
     use crate::Cpu;
     use crate::gpu::testing::{Gapped, devices, noise, on_all};
-    use crate::tensor::{Shape4, Tensor};
+    use crate::tensor::Tensor;
 
     const INF: f32 = f32::INFINITY;
     const NAN: f32 = f32::NAN;

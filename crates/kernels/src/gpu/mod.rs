@@ -33,6 +33,7 @@ mod pad;
 mod pool;
 mod reduce;
 mod softmax;
+mod tiles;
 mod upsample;
 
 use std::fmt;
@@ -298,10 +299,11 @@ impl Gpu {
         Ok(y)
     }
 
-    /// Elements that one dispatch can reach, whatever the alignment.
+    /// Elements that one dispatch can reach, whatever the alignment; at least one.
     fn reach(&self) -> usize {
         let context = &self.0.context;
-        usize::try_from((context.max_binding.saturating_sub(context.alignment)) / 4).unwrap_or(usize::MAX)
+        let elements = context.max_binding.saturating_sub(context.alignment) / 4;
+        usize::try_from(elements).unwrap_or(usize::MAX).max(1)
     }
 }
 

@@ -1,8 +1,10 @@
 //! Padding with a value, and cropping: one shader, which moves a plane by some rows and columns.
 
+use std::ops::Range;
+
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut, words};
-use super::parts::by_channel;
+use super::parts::by_window;
 use super::recorder::{Dispatch, WORKGROUP};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::expect_shape;
@@ -26,55 +28,55 @@ impl Gpu {
     ) -> Result<()> {
         let shape = PadShape::new(x.shape, padding)?;
         expect_shape("pad", "output shape", shape.output(), y.shape())?;
-        self.shifted("pad", x, [padding.top, padding.left], [0, 0], value, y)
+        let above = [padding.top, padding.left].map(|side| -(side as isize));
+        self.shifted("pad", x, above, value, y.0)
     }
 
     pub(super) fn crop_into(&self, x: GpuView<'_>, margins: Padding, y: GpuViewMut<'_>) -> Result<()> {
         let shape = CropShape::new(x.shape, margins)?;
         expect_shape("crop", "output shape", shape.output(), y.shape())?;
-        self.shifted("crop", x, [0, 0], [margins.top, margins.left], 0.0, y)
+        self.shifted("crop", x, [margins.top, margins.left].map(|side| side as isize), 0.0, y.0)
     }
 
-    /// Each plane moved down and to the right by `forward`, up and to the left by `back`.
-    fn shifted(
+    /// `y[i][j] = x[at + (i, j)]` in each plane or, outside of `x`, the value.
+    pub(super) fn shifted(
         &self,
         op: &'static str,
         x: GpuView<'_>,
-        forward: [usize; 2],
-        back: [usize; 2],
+        at: [isize; 2],
         value: f32,
-        y: GpuViewMut<'_>,
+        y: GpuView<'_>,
     ) -> Result<()> {
-        let (input, output) = (x.shape, y.shape());
-        for part in by_channel(self, op, &[x, y.0])? {
-            let (from, to) = (x.part(self, &part), y.0.part(self, &part));
-            let count = part.images.len() * part.channels.len() * output.plane_len();
-            let sizes = words(
-                op,
-                [
-                    count,
-                    part.channels.len(),
-                    output.h,
-                    output.w,
-                    input.h,
-                    input.w,
-                    forward[0],
-                    forward[1],
-                    back[0],
-                    back[1],
-                    from.first,
-                    x.batch_stride,
-                    to.first,
-                    y.0.batch_stride,
-                ],
-            )?;
-            let mut params = [0; 15];
-            params[..14].copy_from_slice(&sizes);
-            params[14] = value.to_bits();
+        let extents = [[x.shape.h, y.shape.h], [x.shape.w, y.shape.w]];
+        for ([input, output], at) in extents.into_iter().zip(at) {
+            // Positions wrap round, and must not meet.
+            let [_] = words(op, [input.saturating_add(output).saturating_add(at.unsigned_abs())])?;
+        }
+        let reads = |axis: usize, outputs: Range<usize>| {
+            let [start, end] =
+                [outputs.start, outputs.end].map(|i| extents[axis][0].min(i.saturating_add_signed(at[axis])));
+            start..end
+        };
+        for window in by_window(self, op, x, y, reads)? {
+            let (from, to) = (x.part(self, &window.input), y.part(self, &window.output));
+            let [count, image, plane] =
+                [window.output.count(), window.output.image(), window.output.elements.len()];
+            let [count_word, image, plane, row, height, width] =
+                words(op, [count, image, plane, window.columns.len(), x.shape.h, x.shape.w])?;
+            let [x_stride, y_first, y_stride] = words(op, [x.batch_stride, to.first, y.batch_stride])?;
+            let [top, left] = [
+                window.rows.start.wrapping_add_signed(at[0]) as u32,
+                window.columns.start.wrapping_add_signed(at[1]) as u32,
+            ];
+            let x_first = window.first(&from);
+            let value = value.to_bits();
             self.dispatch(&Dispatch {
                 op,
                 kernel: Kernel::new(SHADER, []),
-                params: &params,
+                params: &[
+                    count_word, image, plane, row, height, width, top, left, x_first, x_stride, y_first,
+                    y_stride, value,
+                ],
                 reads: &[from],
                 writes: &[to],
                 workgroups: count.div_ceil(WORKGROUP),

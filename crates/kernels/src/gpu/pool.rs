@@ -1,8 +1,10 @@
 //! Max and average pooling, and the average of whole planes.
 
+use std::ops::Range;
+
 use super::Gpu;
-use super::buffer::{GpuView, GpuViewMut, words};
-use super::parts::by_channel;
+use super::buffer::{GpuTensor, GpuView, GpuViewMut, words};
+use super::parts::{Part, by_window};
 use super::recorder::{Dispatch, WORKGROUP};
 use super::reduce::{LANES, divisor, lanes};
 use super::wgsl::{Kernel, Shader, shader};
@@ -12,6 +14,8 @@ use crate::shape::{AvgPool2dParams, MaxPool2dParams, PoolShape};
 use crate::tensor::Shape4;
 
 const WINDOWS: Shader = shader!("pool", 1, 1, "index", "order", "math");
+const GLOBAL: &str = "global_avg_pool";
+
 const PLANES: Shader = shader!("pool_global", 1, 1, "index", "reduce", "math");
 
 fn windows(mean: bool) -> Kernel {
@@ -26,6 +30,10 @@ fn planes(lanes: u32) -> Kernel {
 pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
     [false, true].into_iter().map(windows).chain(LANES.into_iter().map(planes))
 }
+
+/// Elements that a workgroup adds up of a plane that no dispatch can reach: enough to be worth it, few enough for strips to
+/// fill a GPU.
+const PLANE_STRIP: usize = 1 << 16;
 
 /// What becomes of a window.
 #[derive(Clone, Copy)]
@@ -67,22 +75,30 @@ impl Gpu {
         fold: Fold,
         y: GpuView<'_>,
     ) -> Result<()> {
-        let (input, output) = (shape.input(), shape.output());
+        let input = shape.input();
         let ([kernel_h, kernel_w], [stride_h, stride_w], [padding_h, padding_w]) =
             (shape.kernel(), shape.stride(), shape.padding());
         let geometry = [input.h, input.w, kernel_h, kernel_w, stride_h, stride_w, padding_h, padding_w];
         reachable(op, input.h, kernel_h, stride_h, padding_h)?;
         reachable(op, input.w, kernel_w, stride_w, padding_w)?;
         let padding_counts = matches!(fold, Fold::Mean { count_include_pad: true });
-        for part in by_channel(self, op, &[x, y])? {
-            let (from, to) = (x.part(self, &part), y.part(self, &part));
-            let image = part.channels.len() * output.plane_len();
-            let count = part.images.len() * image;
+        let reads = |axis: usize, outputs: Range<usize>| {
+            let (kernel, stride, padding) =
+                (shape.kernel()[axis], shape.stride()[axis], shape.padding()[axis]);
+            let end = (outputs.end - 1) * stride + kernel;
+            let of_input = |at: usize| at.saturating_sub(padding).min([input.h, input.w][axis]);
+            of_input(outputs.start * stride)..of_input(end)
+        };
+        for window in by_window(self, op, x, y, reads)? {
+            let (from, to) = (x.part(self, &window.input), y.part(self, &window.output));
+            let (rows, columns, outputs) = (&window.rows, &window.columns, &window.output);
+            let count = outputs.count();
             let params = [
-                &words(op, [count, image, output.plane_len(), output.w])?[..],
+                &words(op, [count, outputs.image(), outputs.elements.len(), columns.len()])?[..],
+                &words(op, [rows.start, columns.start])?,
                 &words(op, geometry)?,
-                &[padding_counts.into()],
-                &words(op, [from.first, x.batch_stride, to.first, y.batch_stride])?,
+                &[padding_counts.into(), window.first(&from)],
+                &words(op, [x.batch_stride, to.first, y.batch_stride])?,
             ];
             self.dispatch(&Dispatch {
                 op,
@@ -97,18 +113,31 @@ impl Gpu {
     }
 
     pub(super) fn global_avg_pool_into(&self, x: GpuView<'_>, y: GpuViewMut<'_>) -> Result<()> {
-        let op = "global_avg_pool";
-        let (shape, y) = (x.shape(), y.0);
-        expect_shape(op, "output shape", Shape4 { h: 1, w: 1, ..shape }, y.shape())?;
-        let plane = shape.plane_len();
+        let shape = x.shape();
+        expect_shape(GLOBAL, "output shape", Shape4 { h: 1, w: 1, ..shape }, y.shape())?;
+        self.divided_sums(x, divisor(shape.plane_len()), y.0)
+    }
+
+    /// The sum of each plane, divided.
+    fn divided_sums(&self, x: GpuView<'_>, divisor: f32, y: GpuView<'_>) -> Result<()> {
+        let plane = x.shape.plane_len();
+        if plane > self.reach() {
+            let sum_one = |n, c: usize| {
+                let (x, y) = (x.channels(c..c + 1)?, y.channels(c..c + 1)?);
+                self.divided_sum_of_strips(x.planes(n, 0..plane), divisor, y.planes(n, 0..1))
+            };
+            return (0..x.shape.n).try_for_each(|n| (0..x.shape.c).try_for_each(|c| sum_one(n, c)));
+        }
+        let op = GLOBAL;
         let lanes = lanes(plane);
-        for part in by_channel(self, op, &[x, y])? {
-            let (from, to) = (x.part(self, &part), y.part(self, &part));
-            let count = part.images.len() * part.channels.len();
-            let [count_word, channels, plane_word] = words(op, [count, part.channels.len(), plane])?;
+        for window in by_window(self, op, x, y, |axis, _| 0..[x.shape.h, x.shape.w][axis])? {
+            let (from, to) = (x.part(self, &window.input), y.part(self, &window.output));
+            let Part { channels, .. } = &window.output;
+            let count = window.output.count();
+            let [count_word, channels, plane_word] = words(op, [count, channels.len(), plane])?;
             let [x_first, x_stride, y_first, y_stride] =
                 words(op, [from.first, x.batch_stride, to.first, y.batch_stride])?;
-            let divisor = divisor(plane).to_bits();
+            let divisor = divisor.to_bits();
             self.dispatch(&Dispatch {
                 op,
                 kernel: planes(lanes),
@@ -119,6 +148,24 @@ impl Gpu {
             })?;
         }
         Ok(())
+    }
+
+    /// The sum of one plane that a dispatch cannot reach, divided: of strips, then of their sums.
+    fn divided_sum_of_strips(&self, x: GpuView<'_>, divisor: f32, y: GpuView<'_>) -> Result<()> {
+        let (plane, strip) = (x.shape.w, PLANE_STRIP.min(self.reach()));
+        let whole = plane / strip;
+        let sums = GpuTensor::new(self, GLOBAL, Shape4::new(1, plane.div_ceil(strip), 1, 1))?;
+        let strips = |elements: Range<usize>| {
+            let shape = Shape4::new(1, elements.len().div_ceil(strip), 1, strip.min(elements.len()));
+            GpuView { shape, ..x.planes(0, elements) }
+        };
+        self.divided_sums(strips(0..whole * strip), 1.0, sums.view().channels(0..whole)?)?;
+        if plane > whole * strip {
+            self.divided_sums(strips(whole * strip..plane), 1.0, sums.view().channels(whole..whole + 1)?)?;
+        }
+        let sums = sums.view();
+        let as_plane = Shape4::new(1, 1, 1, sums.shape.c);
+        self.divided_sums(GpuView { shape: as_plane, ..sums }, divisor, y)
     }
 }
 
@@ -136,7 +183,7 @@ fn reachable(op: &'static str, input: usize, kernel: usize, stride: usize, paddi
 
 #[cfg(test)]
 mod tests {
-    use super::super::{GpuTensor, testing};
+    use super::super::testing;
     use super::*;
     use crate::Cpu;
     use crate::gpu::testing::{close, noise, on_all};

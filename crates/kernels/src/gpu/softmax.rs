@@ -2,13 +2,14 @@
 //!
 //! 1. Many or short lines: an invocation walks along each (`softmax.wgsl`).
 //! 2. Long lines: a workgroup shares each (`softmax_long.wgsl`).
-//! 3. Lines through more memory than one dispatch can reach, along the images or the channels of a huge one: the maximum and
-//!    the sum so far are carried from part to part (`softmax_peaks.wgsl`), then applied (`softmax_apply.wgsl`).
+//! 3. Lines through more memory than one dispatch can reach: the maximum and the sum so far are carried from part to part
+//!    (`softmax_peaks.wgsl`), then applied (`softmax_apply.wgsl`). The elements of a single row beyond that are taken as many
+//!    short lines side by side, whose maxima and sums are joined (`softmax_join.wgsl`).
 
 use super::Gpu;
 use super::buffer::{GpuTensor, GpuView, GpuViewMut, words};
-use super::parts::{Part, by_channel};
-use super::recorder::{Dispatch, WORKGROUP};
+use super::parts::{Part, by_element};
+use super::recorder::{Dispatch, Slice, WORKGROUP};
 use super::reduce::{LANES, lanes};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::expect_shape;
@@ -21,6 +22,7 @@ const OP: &str = "softmax";
 const LINES: Shader = shader!("softmax", 1, 1, "softmax_lines", "index", "order", "math");
 const LONG: Shader = shader!("softmax_long", 1, 1, "softmax_lines", "index", "order", "reduce", "math");
 const PEAKS: Shader = shader!("softmax_peaks", 1, 2, "index", "order", "math");
+const JOIN: Shader = shader!("softmax_join", 0, 2, "index", "order", "reduce", "math");
 const APPLY: Shader = shader!("softmax_apply", 3, 1, "index", "math");
 
 /// Elements from which on a line is long.
@@ -33,9 +35,14 @@ fn long(lanes: u32) -> Kernel {
     Kernel::new(LONG, [("LANES", lanes)])
 }
 
+fn join(lanes: u32) -> Kernel {
+    Kernel::new(JOIN, [("LANES", lanes)])
+}
+
 /// Every kernel of this file.
 pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
-    [LINES, PEAKS, APPLY].into_iter().map(|shader| Kernel::new(shader, [])).chain(LANES.into_iter().map(long))
+    let others = [LINES, PEAKS, APPLY].into_iter().map(|shader| Kernel::new(shader, []));
+    others.chain(LANES.into_iter().flat_map(|lanes| [long(lanes), join(lanes)]))
 }
 
 /// Lines of some part of a tensor.
@@ -58,25 +65,34 @@ impl Gpu {
         let (y, plane) = (y.0, shape.plane_len());
         match axis {
             Axis::N => self.softmax_along_images(x, y),
-            Axis::C if shape.image_len() > self.reach() => {
-                // The channels of each image as images of one channel.
-                let channels = |v: GpuView<'_>, n: usize| (v.start + n * v.batch_stride, plane);
-                let of_image = |v, n| {
-                    let (start, batch_stride) = channels(v, n);
-                    GpuView { start, batch_stride, shape: Shape4::new(shape.c, 1, shape.h, shape.w), ..v }
-                };
-                (0..shape.n).try_for_each(|n| self.softmax_along_images(of_image(x, n), of_image(y, n)))
-            }
+            // The channels of each image as images of one channel.
+            Axis::C if shape.image_len() > self.reach() => (0..shape.n).try_for_each(|n| {
+                let [x, y] = [x, y].map(|v| v.planes(n, 0..plane));
+                self.softmax_along_images(x, y)
+            }),
             Axis::C => self.softmax_of_images(x, y, shape.c, plane),
+            Axis::H if plane > self.reach() => each_plane(shape, |n, c| {
+                let [x, y] = [x, y].map(|v| rows_of(v, n, c));
+                self.softmax_along_images(x, y)
+            }),
             Axis::H => self.softmax_of_images(x, y, shape.h, shape.w),
-            Axis::W => self.softmax_of_images(x, y, shape.w, 1),
+            Axis::W if shape.w > self.reach() => each_plane(shape, |n, c| {
+                let [x, y] = [x, y].map(|v| rows_of(v, n, c));
+                (0..shape.h).try_for_each(|h| self.softmax_along_row(x.image(h), y.image(h)))
+            }),
+            // The rows of all channels as planes.
+            Axis::W => {
+                let rows = Shape4::new(shape.n, shape.c * shape.h, 1, shape.w);
+                let [x, y] = [x, y].map(|v| GpuView { shape: rows, ..v });
+                self.softmax_of_images(x, y, shape.w, 1)
+            }
         }
     }
 
     /// Along lines within images, of `len` elements that lie `across` apart.
     fn softmax_of_images(&self, x: GpuView<'_>, y: GpuView<'_>, len: usize, across: usize) -> Result<()> {
-        for part in by_channel(self, OP, &[x, y])? {
-            let per_image = part.channels.len() * x.shape.plane_len() / len;
+        for part in by_element(self, &[x, y]) {
+            let per_image = part.image() / len;
             let (count, slab) = (part.images.len() * per_image, len * across);
             self.softmax_lines(
                 x,
@@ -117,7 +133,7 @@ impl Gpu {
 
     /// Along the images of the batch.
     fn softmax_along_images(&self, x: GpuView<'_>, y: GpuView<'_>) -> Result<()> {
-        let parts = by_channel(self, OP, &[x, y])?;
+        let parts = by_element(self, &[x, y]);
         let (n, image) = (x.shape.n, x.shape.image_len());
         if let [part] = &parts[..] {
             let steps = [x.batch_stride, y.batch_stride];
@@ -127,14 +143,43 @@ impl Gpu {
         if parts.is_empty() {
             return Ok(());
         }
-        let one_image = Shape4 { n: 1, ..x.shape };
-        let (maxima, sums) = (GpuTensor::new(self, OP, one_image)?, GpuTensor::new(self, OP, one_image)?);
-        for part in &parts {
-            let of_image = Part { images: 0..1, ..part.clone() };
+        let peaks = Peaks::new(self, Shape4 { n: 1, ..x.shape })?;
+        self.find_peaks(x, &parts, false, &peaks)?;
+        self.apply_peaks(x, &parts, &peaks, y)
+    }
+
+    /// Along one row, as lines side by side.
+    fn softmax_along_row(&self, x: GpuView<'_>, y: GpuView<'_>) -> Result<()> {
+        let len = x.shape.w;
+        let across = MANY_LINES.min(self.reach());
+        let peaks = Peaks::new(self, Shape4::new(1, 1, 1, across))?;
+        // Then the first lines have one element more.
+        let whole = len / across * across;
+        let shape = Shape4::new(len / across, 1, 1, across);
+        let [x_rest, y_rest] = [x, y].map(|v| v.planes(0, whole..len));
+        let [x, y] = [x, y].map(|v| GpuView { shape, batch_stride: across, ..v });
+        let (parts, rest) = (by_element(self, &[x, y]), by_element(self, &[x_rest, y_rest]));
+        self.find_peaks(x, &parts, false, &peaks)?;
+        self.find_peaks(x_rest, &rest, true, &peaks)?;
+        self.dispatch(&Dispatch {
+            op: OP,
+            kernel: join(lanes(across)),
+            params: &words(OP, [across])?,
+            reads: &[],
+            writes: &peaks.part(self, &Part { images: 0..1, channels: 0..1, elements: 0..across }),
+            workgroups: 1,
+        })?;
+        self.apply_peaks(x, &parts, &peaks, y)?;
+        self.apply_peaks(x_rest, &rest, &peaks, y_rest)
+    }
+
+    /// The maximum and the sum at each position of an image, over all images; joined to those that are there already, if so
+    /// asked for.
+    fn find_peaks(&self, x: GpuView<'_>, parts: &[Part], join: bool, peaks: &Peaks) -> Result<()> {
+        for part in parts {
             let from = x.part(self, part);
-            let (max, sum) = (maxima.view().part(self, &of_image), sums.view().part(self, &of_image));
-            let image = part.channels.len() * x.shape.plane_len();
-            let join = usize::from(part.images.start > 0);
+            let [max, sum] = peaks.part(self, part);
+            let (image, join) = (part.image(), usize::from(join || part.images.start > 0));
             let sizes = [image, part.images.len(), join, from.first, x.batch_stride, max.first, sum.first];
             self.dispatch(&Dispatch {
                 op: OP,
@@ -145,12 +190,14 @@ impl Gpu {
                 workgroups: image.div_ceil(WORKGROUP),
             })?;
         }
-        for part in &parts {
-            let of_image = Part { images: 0..1, ..part.clone() };
+        Ok(())
+    }
+
+    fn apply_peaks(&self, x: GpuView<'_>, parts: &[Part], peaks: &Peaks, y: GpuView<'_>) -> Result<()> {
+        for part in parts {
             let (from, to) = (x.part(self, part), y.part(self, part));
-            let (max, sum) = (maxima.view().part(self, &of_image), sums.view().part(self, &of_image));
-            let image = part.channels.len() * x.shape.plane_len();
-            let count = part.images.len() * image;
+            let [max, sum] = peaks.part(self, part);
+            let (image, count) = (part.image(), part.count());
             let sizes =
                 [image, count, from.first, x.batch_stride, max.first, sum.first, to.first, y.batch_stride];
             self.dispatch(&Dispatch {
@@ -163,6 +210,38 @@ impl Gpu {
             })?;
         }
         Ok(())
+    }
+}
+
+/// The maximum, and the sum of `exp(x - maximum)`, at each position of an image.
+struct Peaks {
+    maxima: GpuTensor,
+    sums: GpuTensor,
+}
+
+impl Peaks {
+    fn new(gpu: &Gpu, image: Shape4) -> Result<Self> {
+        Ok(Peaks { maxima: GpuTensor::new(gpu, OP, image)?, sums: GpuTensor::new(gpu, OP, image)? })
+    }
+
+    /// Those of the positions of a part.
+    fn part(&self, gpu: &Gpu, part: &Part) -> [Slice<'_>; 2] {
+        let part = Part { images: 0..1, ..part.clone() };
+        [&self.maxima, &self.sums].map(|peaks| peaks.view().part(gpu, &part))
+    }
+}
+
+fn each_plane(shape: Shape4, f: impl Fn(usize, usize) -> Result<()>) -> Result<()> {
+    (0..shape.n).try_for_each(|n| (0..shape.c).try_for_each(|c| f(n, c)))
+}
+
+/// The rows of a plane as images of one channel.
+fn rows_of(v: GpuView<'_>, n: usize, c: usize) -> GpuView<'_> {
+    GpuView {
+        start: v.start + n * v.batch_stride + c * v.shape.plane_len(),
+        shape: Shape4::new(v.shape.h, 1, 1, v.shape.w),
+        batch_stride: v.shape.w,
+        ..v
     }
 }
 

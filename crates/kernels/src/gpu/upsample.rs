@@ -1,8 +1,10 @@
 //! Resizing of planes, by the nearest pixel or bilinear. Where the rows and columns come from goes up as a table.
 
+use std::ops::Range;
+
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut, words};
-use super::parts::by_channel;
+use super::parts::by_window;
 use super::recorder::{Dispatch, Slice, WORKGROUP};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::expect_shape;
@@ -26,16 +28,20 @@ pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
 /// For each output of a dimension the first input that it needs, then the weight of the next one.
 fn push_table(table: &mut Vec<u32>, input: usize, output: usize, mode: UpsampleMode) -> Result<()> {
     let [_, _] = words(OP, [input, output])?;
-    let source = |o| match mode {
-        UpsampleMode::Nearest => (nearest(o, input, output), 0.0),
-        UpsampleMode::Bilinear { align_corners } => {
-            let Between { left, weight, .. } = Between::new(o, input, output, align_corners);
-            (left, weight)
-        }
-    };
-    table.extend((0..output).map(|o| source(o).0 as u32));
-    table.extend((0..output).map(|o| source(o).1.to_bits()));
+    table.extend((0..output).map(|o| source(o, input, output, mode).left as u32));
+    table.extend((0..output).map(|o| source(o, input, output, mode).weight.to_bits()));
     Ok(())
+}
+
+/// What output `o` lies between.
+fn source(o: usize, input: usize, output: usize, mode: UpsampleMode) -> Between {
+    match mode {
+        UpsampleMode::Nearest => {
+            let left = nearest(o, input, output);
+            Between { left, right: left, weight: 0.0 }
+        }
+        UpsampleMode::Bilinear { align_corners } => Between::new(o, input, output, align_corners),
+    }
 }
 
 impl Gpu {
@@ -44,41 +50,49 @@ impl Gpu {
         let shape = UpsampleShape::new(x.shape(), [y.shape.h, y.shape.w], mode)?;
         let (input, output) = (shape.input(), shape.output());
         expect_shape(OP, "output shape", output, y.shape())?;
-        let parts = by_channel(self, OP, &[x, y])?;
-        if parts.is_empty() {
+        let extents = [[input.h, output.h], [input.w, output.w]];
+        let reads = |axis: usize, outputs: Range<usize>| {
+            let [input, output] = extents[axis];
+            let source = |o| source(o, input, output, mode);
+            source(outputs.start).left..source(outputs.end - 1).right + 1
+        };
+        let windows = by_window(self, OP, x, y, reads)?;
+        if windows.is_empty() {
             return Ok(());
         }
         let mut table = Vec::new();
         push_table(&mut table, input.h, output.h, mode)?;
         push_table(&mut table, input.w, output.w, mode)?;
         let table = self.upload_bytes(OP, bytemuck::cast_slice(&table))?;
-        let slice = |start, len| Slice::new(self, &table, start, len);
-        let (rows, row_weights) = (slice(0, output.h), slice(output.h, output.h));
-        let (columns, column_weights) =
-            (slice(2 * output.h, output.w), slice(2 * output.h + output.w, output.w));
-        for part in parts {
-            let (from, to) = (x.part(self, &part), y.part(self, &part));
-            let image = part.channels.len() * output.plane_len();
-            let count = part.images.len() * image;
-            let params = words(
+        for window in windows {
+            let (from, to) = (x.part(self, &window.input), y.part(self, &window.output));
+            let slice = |start, of: &Range<usize>| Slice::new(self, &table, start + of.start, of.len());
+            let (of_rows, of_columns) = (&window.rows, &window.columns);
+            let (rows, row_weights) = (slice(0, of_rows), slice(output.h, of_rows));
+            let (columns, column_weights) =
+                (slice(2 * output.h, of_columns), slice(2 * output.h + output.w, of_columns));
+            let count = window.output.count();
+            let sizes = words(
                 OP,
                 [
                     count,
-                    image,
-                    output.plane_len(),
-                    output.w,
+                    window.output.image(),
+                    window.output.elements.len(),
+                    of_columns.len(),
                     input.h,
                     input.w,
                     rows.first,
                     row_weights.first,
                     columns.first,
                     column_weights.first,
-                    from.first,
                     x.batch_stride,
                     to.first,
                     y.batch_stride,
                 ],
             )?;
+            let mut params = [0; 14];
+            params[..13].copy_from_slice(&sizes);
+            params[13] = window.first(&from);
             self.dispatch(&Dispatch {
                 op: OP,
                 kernel: kernel(mode),
