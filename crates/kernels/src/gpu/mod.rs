@@ -86,6 +86,7 @@ struct Inner {
     pool: Arc<Pool>,
     pipelines: Pipelines,
     recorder: Mutex<Recorder>,
+    upsample_tables: upsample::Tables,
     counters: Counting,
     /// Bytes written since the last submission of uploads.
     uploaded: Count,
@@ -143,6 +144,7 @@ impl Gpu {
             pool: Arc::default(),
             pipelines: Pipelines::default(),
             recorder: Mutex::default(),
+            upsample_tables: upsample::Tables::default(),
             counters: Counting::default(),
             uploaded: Count::default(),
         })))
@@ -203,6 +205,7 @@ impl Gpu {
     /// Gives unused memory back to the driver.
     pub fn trim(&self) {
         self.recorder().trim();
+        self.0.upsample_tables.clear();
         self.0.pool.clear();
     }
 
@@ -224,6 +227,10 @@ impl Gpu {
 
     fn pipelines(&self) -> &Pipelines {
         &self.0.pipelines
+    }
+
+    fn tables(&self) -> &upsample::Tables {
+        &self.0.upsample_tables
     }
 
     fn counters(&self) -> &Counting {

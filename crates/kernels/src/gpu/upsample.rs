@@ -1,9 +1,12 @@
-//! Resizing of planes, by the nearest pixel or bilinear. Where the rows and columns come from goes up as a table.
+//! Resizing of planes, by the nearest pixel or bilinear. Where rows and columns come from, which takes more precision than
+//! WGSL has, is a table of each axis, uploaded once for its sizes.
 
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Gpu;
-use super::buffer::{GpuView, GpuViewMut, words};
+use super::buffer::{Buffer, GpuView, GpuViewMut, words};
 use super::parts::by_window;
 use super::recorder::{Dispatch, Slice, WORKGROUP};
 use super::wgsl::{Kernel, Shader, shader};
@@ -25,12 +28,46 @@ pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
     [UpsampleMode::Nearest, UpsampleMode::Bilinear { align_corners: false }].into_iter().map(kernel)
 }
 
-/// For each output of a dimension the first input that it needs, then the weight of the next one.
-fn push_table(table: &mut Vec<u32>, input: usize, output: usize, mode: UpsampleMode) -> Result<()> {
-    let [_, _] = words(OP, [input, output])?;
-    table.extend((0..output).map(|o| source(o, input, output, mode).left as u32));
-    table.extend((0..output).map(|o| source(o, input, output, mode).weight.to_bits()));
-    Ok(())
+/// Tables that were asked for before, by inputs, outputs and mode.
+#[derive(Default)]
+pub(super) struct Tables(Mutex<HashMap<(usize, usize, UpsampleMode), Arc<Buffer>>>);
+
+/// Tables kept at most; beyond that all are forgotten.
+const MOST_TABLES: usize = 64;
+
+/// Outputs of which a table is kept: half a megabyte.
+const LONGEST_KEPT: usize = 1 << 16;
+
+impl Tables {
+    fn known(&self) -> MutexGuard<'_, HashMap<(usize, usize, UpsampleMode), Arc<Buffer>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives up their memory.
+    pub fn clear(&self) {
+        self.known().clear();
+    }
+
+    /// For each output the first input that it needs, then the weights of those next to them.
+    fn get(&self, gpu: &Gpu, input: usize, output: usize, mode: UpsampleMode) -> Result<Arc<Buffer>> {
+        let key = (input, output, mode);
+        if let Some(table) = self.known().get(&key) {
+            return Ok(table.clone());
+        }
+        let [_, _] = words(OP, [input, output])?;
+        let sources = (0..output).map(|o| source(o, input, output, mode).left as u32);
+        let weights = (0..output).map(|o| source(o, input, output, mode).weight.to_bits());
+        let table: Vec<u32> = sources.chain(weights).collect();
+        let table = Arc::new(gpu.upload_bytes(OP, bytemuck::cast_slice(&table))?);
+        if output <= LONGEST_KEPT {
+            let mut known = self.known();
+            if known.len() >= MOST_TABLES {
+                known.clear();
+            }
+            known.insert(key, table.clone());
+        }
+        Ok(table)
+    }
 }
 
 /// What output `o` lies between.
@@ -60,17 +97,16 @@ impl Gpu {
         if windows.is_empty() {
             return Ok(());
         }
-        let mut table = Vec::new();
-        push_table(&mut table, input.h, output.h, mode)?;
-        push_table(&mut table, input.w, output.w, mode)?;
-        let table = self.upload_bytes(OP, bytemuck::cast_slice(&table))?;
+        let table_of_rows = self.tables().get(self, input.h, output.h, mode)?;
+        let table_of_columns = self.tables().get(self, input.w, output.w, mode)?;
         for window in windows {
             let (from, to) = (x.part(self, &window.input), y.part(self, &window.output));
-            let slice = |start, of: &Range<usize>| Slice::new(self, &table, start + of.start, of.len());
+            let slices = |table, outputs: usize, of: &Range<usize>| {
+                [0, outputs].map(|first| Slice::new(self, table, first + of.start, of.len()))
+            };
             let (of_rows, of_columns) = (&window.rows, &window.columns);
-            let (rows, row_weights) = (slice(0, of_rows), slice(output.h, of_rows));
-            let (columns, column_weights) =
-                (slice(2 * output.h, of_columns), slice(2 * output.h + output.w, of_columns));
+            let [rows, row_weights] = slices(&table_of_rows, output.h, of_rows);
+            let [columns, column_weights] = slices(&table_of_columns, output.w, of_columns);
             let count = window.output.count();
             let sizes = words(
                 OP,
