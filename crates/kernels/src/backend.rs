@@ -110,7 +110,7 @@ pub type ViewMut<'a, B> = <<B as Backend>::Tensor as DeviceTensor>::ViewMut<'a>;
 /// device adds to the errors is said at [`crate::Error`].
 pub trait Backend: Send + Sync {
     /// A tensor in the memory of the device.
-    type Tensor: DeviceTensor + Send + Sync;
+    type Tensor: DeviceTensor + Send + Sync + 'static;
     /// A convolution with packed weights and all working memory.
     type Conv2d: Send;
     /// A transposed convolution with packed weights and all working memory.
@@ -135,6 +135,18 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// [`crate::Error::OutOfMemory`]; on a GPU, whatever went wrong in the operators that were queued.
     fn download(&self, x: &Self::Tensor) -> Result<Tensor>;
+
+    /// Copies a tensor from the host to a view of its shape, behind all that was queued before; allocates nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for another shape; those of the device.
+    fn upload_into(&self, x: TensorView<'_>, y: ViewMut<'_, Self>) -> Result<()>;
+
+    /// Copies a view to a tensor of its shape on the host; on a GPU, all that was queued runs now.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for another shape; those of the device.
+    fn download_into(&self, x: View<'_, Self>, y: &mut Tensor) -> Result<()>;
 
     /// [`crate::Conv2dPlan::new`].
     ///

@@ -46,12 +46,12 @@ impl Shape4 {
 
     /// The number of elements of one image; of a shape that passed [`Shape4::checked_len`] (as that of every
     /// tensor and view has).
-    pub(crate) fn image_len(&self) -> usize {
+    pub const fn image_len(&self) -> usize {
         self.c * self.plane_len()
     }
 
     /// The number of elements of one plane; as [`Shape4::image_len`].
-    pub(crate) fn plane_len(&self) -> usize {
+    pub const fn plane_len(&self) -> usize {
         self.h * self.w
     }
 }

@@ -42,6 +42,14 @@ impl Backend for Cpu {
         x.view().to_tensor()
     }
 
+    fn upload_into(&self, x: TensorView<'_>, y: TensorViewMut<'_>) -> Result<()> {
+        self.concat_into(&[x], y)
+    }
+
+    fn download_into(&self, x: TensorView<'_>, y: &mut Tensor) -> Result<()> {
+        self.concat_into(&[x], y.view_mut())
+    }
+
     fn plan_conv2d(
         &self,
         shape: Conv2dShape,

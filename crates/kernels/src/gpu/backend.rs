@@ -11,7 +11,7 @@ use crate::shape::{
     Activation, AvgPool2dParams, Axis, Conv2dAlgo, Conv2dShape, ConvTranspose2dShape, CrossEntropy,
     LinearShape, MaxPool2dParams, Padding, UpsampleMode,
 };
-use crate::tensor::{Shape4, Tensor};
+use crate::tensor::{Shape4, Tensor, TensorView};
 
 impl Backend for Gpu {
     type Tensor = GpuTensor;
@@ -29,6 +29,14 @@ impl Backend for Gpu {
 
     fn download(&self, x: &GpuTensor) -> Result<Tensor> {
         self.download_view(x.view())
+    }
+
+    fn upload_into(&self, x: TensorView<'_>, y: GpuViewMut<'_>) -> Result<()> {
+        self.upload_into(x, y)
+    }
+
+    fn download_into(&self, x: GpuView<'_>, y: &mut Tensor) -> Result<()> {
+        self.download_into(x, y)
     }
 
     fn plan_conv2d(

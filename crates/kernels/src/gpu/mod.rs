@@ -54,8 +54,9 @@ pub use conv2d::{GpuConv2d, GpuConv2dBackwardInput, GpuConv2dBackwardWeights};
 pub use linear::{GpuLinear, GpuLinearBackwardInput, GpuLinearBackwardWeights};
 pub use pool::GpuArgmax;
 
+use crate::backend::expect_shape;
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, TensorView};
 use buffer::{Buffer, Pool};
 use context::Context;
 use pipeline::Pipelines;
@@ -281,20 +282,57 @@ impl Gpu {
 
     /// A buffer that holds `bytes`, whose number four divides.
     fn upload_bytes(&self, op: &'static str, bytes: &[u8]) -> Result<Buffer> {
-        // What is written is copied, and the copy kept until it is submitted: so in pieces, and not too many of them. No
-        // command that waits uses the buffer, so that uploads may be submitted before them.
+        let buffer = self.take_buffer(op, bytes.len() as u64, true)?;
+        self.write_bytes(op, &buffer, 0, bytes)?;
+        Ok(buffer)
+    }
+
+    /// Writes to a buffer that no command that waits uses: writes may be submitted before them.
+    fn write_bytes(&self, op: &'static str, buffer: &Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
+        // What is written is copied, and the copy kept until it is submitted: so in pieces, and not too many of them.
         const PIECE: usize = 64 << 20;
         let context = &self.0.context;
-        let buffer = self.take_buffer(op, bytes.len() as u64, true)?;
         for (i, piece) in bytes.chunks(PIECE).enumerate() {
             context.guarded(op, piece.len() as u64, || {
-                context.queue.write_buffer(buffer.raw(), (i * PIECE) as u64, piece);
+                context.queue.write_buffer(buffer.raw(), offset + (i * PIECE) as u64, piece);
             })?;
             if self.0.uploaded.add(piece.len() as u64) >= PIECE as u64 {
                 self.submit_uploads(op)?;
             }
         }
-        Ok(buffer)
+        Ok(())
+    }
+
+    /// Writes a tensor of the host to a view of its shape, behind all that was queued before.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for another shape, [`Error::OutOfMemory`], [`Error::DeviceLost`], [`Error::Gpu`].
+    pub fn upload_into(&self, x: TensorView<'_>, y: GpuViewMut<'_>) -> Result<()> {
+        const OP: &str = "upload";
+        expect_shape(OP, "output shape", x.shape(), y.0.shape)?;
+        recorder::check_owner(self, OP, y.0.buffer)?;
+        {
+            // A write overtakes the commands that wait.
+            let mut recorder = self.recorder();
+            if y.0.buffer.last_used() == recorder.number() {
+                recorder.submit(self, OP)?;
+            }
+        }
+        for n in 0..x.shape().n {
+            let start = y.0.start + n * y.0.batch_stride;
+            self.write_bytes(OP, y.0.buffer, start as u64 * 4, bytemuck::cast_slice(x.image(n)))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for all that was queued, and reads a view into a tensor of its shape.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for another shape, [`Error::OutOfMemory`], [`Error::DeviceLost`], [`Error::Gpu`].
+    pub fn download_into(&self, x: GpuView<'_>, y: &mut Tensor) -> Result<()> {
+        const OP: &str = "download";
+        expect_shape(OP, "output shape", x.shape, y.shape())?;
+        self.recorder().download(self, OP, x, y.data_mut())
     }
 
     /// Hands what was uploaded to the driver, which frees the copies once it is done.

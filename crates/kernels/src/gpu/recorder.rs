@@ -431,7 +431,7 @@ fn check_slices(gpu: &Gpu, dispatch: &Dispatch<'_>) -> Result<()> {
     Ok(())
 }
 
-fn check_owner(gpu: &Gpu, op: &'static str, buffer: &Buffer) -> Result<()> {
+pub(super) fn check_owner(gpu: &Gpu, op: &'static str, buffer: &Buffer) -> Result<()> {
     if gpu.owns(buffer) {
         Ok(())
     } else {

@@ -161,7 +161,8 @@ impl PoolShape {
         Ok(PoolShape { input, output, kernel, stride, padding })
     }
 
-    /// Refuses planes of the input whose positions do not fit 32 bits.
+    /// Refuses planes of the input whose positions do not fit the 32 bits that a GPU counts in.
+    #[cfg(feature = "gpu")]
     pub(crate) fn check_positions(&self, op: &'static str) -> Result<()> {
         match u32::try_from(self.input.plane_len()) {
             Ok(_) => Ok(()),

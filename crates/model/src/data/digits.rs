@@ -9,6 +9,8 @@
 
 use tilewise_kernels::{Result, Shape4, Tensor};
 
+use super::dataset::{Dataset, Targets};
+
 const COUNT: usize = 1797;
 const SIDE: usize = 8;
 const PIXELS: usize = SIDE * SIDE;
@@ -55,6 +57,16 @@ pub static DIGITS: [Digit; COUNT] = parse(include_bytes!("../../data/digits.csv"
 pub fn digits_tensor(digits: &[Digit]) -> Result<Tensor> {
     let shape = Shape4::new(digits.len(), 1, SIDE, SIDE);
     Tensor::from_fn(shape, |[n, _, h, w]| f32::from(digits[n].pixels[h * SIDE + w]) / f32::from(MAX))
+}
+
+/// All digits as a data set of ten classes.
+///
+/// # Errors
+/// If memory runs out.
+pub fn digits() -> crate::Result<Dataset> {
+    let labels = DIGITS.iter().map(Digit::label).collect();
+    let names = (0..10).map(|digit: usize| digit.to_string()).collect();
+    Dataset::new(digits_tensor(&DIGITS)?, Targets::Labels { labels, names })
 }
 
 /// Reads lines of 64 pixels and a label, separated by commas. Runs in the compiler only.

@@ -1,0 +1,67 @@
+//! Layers that run as one kernel.
+
+use tilewise_kernels::Activation;
+
+use super::{Mode, Unit};
+use crate::graph::{Graph, Op, Value};
+
+/// The units of a network, in order of their computation.
+pub(super) fn units(graph: &Graph, roots: &[Value], mode: Mode) -> Vec<Unit> {
+    let layers = graph.layers();
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); layers.len()];
+    for (i, layer) in layers.iter().enumerate() {
+        layer.inputs.iter().for_each(|value| readers[value.0].push(i));
+    }
+    // The layer behind another, if nothing else takes what the other makes.
+    let only_reader = |value: Value| match readers[value.0][..] {
+        [reader] => Some(reader),
+        _ => None,
+    };
+
+    let mut fused = vec![false; layers.len()];
+    let mut units = Vec::new();
+    for (i, layer) in layers.iter().enumerate().skip(1) {
+        if fused[i] || roots[i] != Value(i) {
+            continue;
+        }
+        let mut unit = Unit {
+            layer: i,
+            norm: None,
+            activation: Activation::Identity,
+            inputs: layer.inputs.clone(),
+            output: Value(i),
+        };
+        if layer.op == Op::FitTo {
+            // Of the second input, only the size matters.
+            unit.inputs.truncate(1);
+        }
+        if let Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::Linear { .. } = layer.op {
+            if mode == Mode::Inference
+                && let Some(norm) = only_reader(unit.output)
+                && let Op::BatchNorm { .. } = layers[norm].op
+            {
+                (unit.norm, unit.output) = (Some(norm), Value(norm));
+                fused[norm] = true;
+            }
+            if let Some(behind) = only_reader(unit.output)
+                && let Op::Activation(f) = layers[behind].op
+                && (mode == Mode::Inference || tells_slope(f))
+            {
+                (unit.activation, unit.output) = (f, Value(behind));
+                fused[behind] = true;
+            }
+        }
+        units.push(unit);
+    }
+    units
+}
+
+/// Whether the slope of a function can be told from its result, as well as from its argument: results have the sign (and the
+/// side of 6) that their arguments have. Then the argument need not be kept.
+pub(crate) fn tells_slope(f: Activation) -> bool {
+    match f {
+        Activation::Relu | Activation::Relu6 => true,
+        Activation::LeakyRelu { slope } => slope > 0.0,
+        _ => false,
+    }
+}
