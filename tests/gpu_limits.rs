@@ -77,8 +77,8 @@ fn tensors_and_grids_beyond_the_limits_are_cut() {
     }
     for options in [
         GpuOptions::default().max_binding(16 << 10),
-        GpuOptions::default().max_workgroups(60),
-        GpuOptions::default().max_binding(20 << 10).max_workgroups(70),
+        GpuOptions::default().max_workgroups(100),
+        GpuOptions::default().max_binding(20 << 10).max_workgroups(110),
     ] {
         all_pass(&options.open().unwrap(), LARGE);
     }
