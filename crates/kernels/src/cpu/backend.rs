@@ -1,7 +1,7 @@
 //! The CPU as a [`Backend`]: each operator is the method of that name of [`Cpu`].
 
 use crate::backend::{Affine, Backend, Tracked};
-use crate::cpu::{BatchNorm, Conv2dPlan, ConvTranspose2dPlan, Cpu, LinearPlan, RunningStats, Scratch};
+use crate::cpu::{BatchNorm, Conv2dPlan, ConvTranspose2dPlan, Cpu, LinearPlan, Planned, RunningStats};
 use crate::error::Result;
 use crate::shape::batch_norm::expect_per_channel;
 use crate::shape::{
@@ -9,20 +9,6 @@ use crate::shape::{
     LinearShape, MaxPool2dParams, Padding, UpsampleMode,
 };
 use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut};
-
-/// A plan with the scratch that it runs in.
-#[derive(Debug)]
-pub struct Planned<P> {
-    pub(super) plan: P,
-    pub(super) scratch: Scratch,
-}
-
-impl<P> Planned<P> {
-    /// The plan.
-    pub fn plan(&self) -> &P {
-        &self.plan
-    }
-}
 
 impl Backend for Cpu {
     type Tensor = Tensor;
@@ -59,11 +45,12 @@ impl Backend for Cpu {
         algo: Option<Conv2dAlgo>,
     ) -> Result<Self::Conv2d> {
         let plan = Conv2dPlan::new(self, shape, weights, bias, activation, algo)?;
-        Ok(Planned { scratch: plan.scratch()?, plan })
+        let scratch_len = plan.scratch_len();
+        Planned::new(plan, scratch_len)
     }
 
     fn conv2d_into(&self, p: &mut Self::Conv2d, x: TensorView<'_>, y: TensorViewMut<'_>) -> Result<()> {
-        p.plan.run(x, y, &mut p.scratch)
+        p.run(|plan, scratch| plan.run(x, y, scratch))
     }
 
     fn plan_conv_transpose2d(
@@ -74,7 +61,8 @@ impl Backend for Cpu {
         activation: Activation,
     ) -> Result<Self::ConvTranspose2d> {
         let plan = ConvTranspose2dPlan::new(self, shape, weights, bias, activation)?;
-        Ok(Planned { scratch: plan.scratch()?, plan })
+        let scratch_len = plan.scratch_len();
+        Planned::new(plan, scratch_len)
     }
 
     fn conv_transpose2d_into(
@@ -83,7 +71,7 @@ impl Backend for Cpu {
         x: TensorView<'_>,
         y: TensorViewMut<'_>,
     ) -> Result<()> {
-        p.plan.run(x, y, &mut p.scratch)
+        p.run(|plan, scratch| plan.run(x, y, scratch))
     }
 
     fn plan_linear(
@@ -94,11 +82,12 @@ impl Backend for Cpu {
         activation: Activation,
     ) -> Result<Self::Linear> {
         let plan = LinearPlan::new(self, shape, weights, bias, activation)?;
-        Ok(Planned { scratch: plan.scratch()?, plan })
+        let scratch_len = plan.scratch_len();
+        Planned::new(plan, scratch_len)
     }
 
     fn linear_into(&self, p: &mut Self::Linear, x: TensorView<'_>, y: TensorViewMut<'_>) -> Result<()> {
-        p.plan.run(x, y, &mut p.scratch)
+        p.run(|plan, scratch| plan.run(x, y, scratch))
     }
 
     fn activation_into(&self, x: TensorView<'_>, f: Activation, y: TensorViewMut<'_>) -> Result<()> {

@@ -26,8 +26,8 @@ mod threads;
 mod training;
 mod update;
 mod upsample;
+mod workspace;
 
-pub use backend::Planned;
 pub use batch_norm::{BatchNorm, RunningStats};
 pub use conv_transpose2d::{
     ConvTranspose2dBackwardInputPlan, ConvTranspose2dBackwardWeightsPlan, ConvTranspose2dPlan,
@@ -37,6 +37,7 @@ pub use linear::{LinearBackwardInputPlan, LinearBackwardWeightsPlan, LinearPlan}
 pub use plan::Description;
 pub use pool::Argmax;
 pub use scratch::Scratch;
+pub use workspace::Planned;
 
 pub(crate) use crate::backend::expect_shape;
 use crate::error::Result;

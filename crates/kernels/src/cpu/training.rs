@@ -29,7 +29,7 @@ impl Training for Cpu {
         weights: TensorView<'_>,
         bias: Option<TensorView<'_>>,
     ) -> Result<()> {
-        p.plan.set_weights(weights, bias.map(bias_values).transpose()?)
+        p.plan_mut().set_weights(weights, bias.map(bias_values).transpose()?)
     }
 
     fn plan_conv2d_backward_input(
@@ -38,7 +38,8 @@ impl Training for Cpu {
         weights: &[f32],
     ) -> Result<Self::Conv2dBackwardInput> {
         let plan = Conv2dBackwardInputPlan::new(self, shape, weights)?;
-        Ok(Planned { scratch: plan.scratch()?, plan })
+        let scratch_len = plan.scratch_len();
+        Planned::new(plan, scratch_len)
     }
 
     fn conv2d_backward_input_set_weights(
@@ -46,7 +47,7 @@ impl Training for Cpu {
         p: &mut Self::Conv2dBackwardInput,
         weights: TensorView<'_>,
     ) -> Result<()> {
-        p.plan.set_weights(weights)
+        p.plan_mut().set_weights(weights)
     }
 
     fn conv2d_backward_input_into(
@@ -56,12 +57,13 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        p.plan.run(gy, gx, update, &mut p.scratch)
+        p.run(|plan, scratch| plan.run(gy, gx, update, scratch))
     }
 
     fn plan_conv2d_backward_weights(&self, shape: Conv2dShape) -> Result<Self::Conv2dBackwardWeights> {
         let plan = Conv2dBackwardWeightsPlan::new(self, shape)?;
-        Ok(Planned { scratch: plan.scratch()?, plan })
+        let scratch_len = plan.scratch_len();
+        Planned::new(plan, scratch_len)
     }
 
     fn conv2d_backward_weights_into(
@@ -72,7 +74,7 @@ impl Training for Cpu {
         gw: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        p.plan.run(x, gy, gw, update, &mut p.scratch)
+        p.run(|plan, scratch| plan.run(x, gy, gw, update, scratch))
     }
 
     fn conv_transpose2d_set_weights(
@@ -81,7 +83,7 @@ impl Training for Cpu {
         weights: TensorView<'_>,
         bias: Option<TensorView<'_>>,
     ) -> Result<()> {
-        p.plan.set_weights(weights, bias.map(bias_values).transpose()?)
+        p.plan_mut().set_weights(weights, bias.map(bias_values).transpose()?)
     }
 
     fn plan_conv_transpose2d_backward_input(
@@ -90,7 +92,8 @@ impl Training for Cpu {
         weights: &[f32],
     ) -> Result<Self::ConvTranspose2dBackwardInput> {
         let plan = ConvTranspose2dBackwardInputPlan::new(self, shape, weights)?;
-        Ok(Planned { scratch: plan.scratch()?, plan })
+        let scratch_len = plan.scratch_len();
+        Planned::new(plan, scratch_len)
     }
 
     fn conv_transpose2d_backward_input_set_weights(
@@ -98,7 +101,7 @@ impl Training for Cpu {
         p: &mut Self::ConvTranspose2dBackwardInput,
         weights: TensorView<'_>,
     ) -> Result<()> {
-        p.plan.set_weights(weights)
+        p.plan_mut().set_weights(weights)
     }
 
     fn conv_transpose2d_backward_input_into(
@@ -108,7 +111,7 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        p.plan.run(gy, gx, update, &mut p.scratch)
+        p.run(|plan, scratch| plan.run(gy, gx, update, scratch))
     }
 
     fn plan_conv_transpose2d_backward_weights(
@@ -116,7 +119,8 @@ impl Training for Cpu {
         shape: ConvTranspose2dShape,
     ) -> Result<Self::ConvTranspose2dBackwardWeights> {
         let plan = ConvTranspose2dBackwardWeightsPlan::new(self, shape)?;
-        Ok(Planned { scratch: plan.scratch()?, plan })
+        let scratch_len = plan.scratch_len();
+        Planned::new(plan, scratch_len)
     }
 
     fn conv_transpose2d_backward_weights_into(
@@ -127,7 +131,7 @@ impl Training for Cpu {
         gw: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        p.plan.run(x, gy, gw, update, &mut p.scratch)
+        p.run(|plan, scratch| plan.run(x, gy, gw, update, scratch))
     }
 
     fn linear_set_weights(
@@ -136,7 +140,7 @@ impl Training for Cpu {
         weights: TensorView<'_>,
         bias: Option<TensorView<'_>>,
     ) -> Result<()> {
-        p.plan.set_weights(weights, bias.map(bias_values).transpose()?)
+        p.plan_mut().set_weights(weights, bias.map(bias_values).transpose()?)
     }
 
     fn plan_linear_backward_input(
@@ -145,7 +149,8 @@ impl Training for Cpu {
         weights: &[f32],
     ) -> Result<Self::LinearBackwardInput> {
         let plan = LinearBackwardInputPlan::new(self, shape, weights)?;
-        Ok(Planned { scratch: plan.scratch()?, plan })
+        let scratch_len = plan.scratch_len();
+        Planned::new(plan, scratch_len)
     }
 
     fn linear_backward_input_set_weights(
@@ -153,7 +158,7 @@ impl Training for Cpu {
         p: &mut Self::LinearBackwardInput,
         weights: TensorView<'_>,
     ) -> Result<()> {
-        p.plan.set_weights(weights)
+        p.plan_mut().set_weights(weights)
     }
 
     fn linear_backward_input_into(
@@ -163,12 +168,13 @@ impl Training for Cpu {
         gx: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        p.plan.run(gy, gx, update, &mut p.scratch)
+        p.run(|plan, scratch| plan.run(gy, gx, update, scratch))
     }
 
     fn plan_linear_backward_weights(&self, shape: LinearShape) -> Result<Self::LinearBackwardWeights> {
         let plan = LinearBackwardWeightsPlan::new(self, shape)?;
-        Ok(Planned { scratch: plan.scratch()?, plan })
+        let scratch_len = plan.scratch_len();
+        Planned::new(plan, scratch_len)
     }
 
     fn linear_backward_weights_into(
@@ -179,7 +185,7 @@ impl Training for Cpu {
         gw: TensorViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        p.plan.run(x, gy, gw, update, &mut p.scratch)
+        p.run(|plan, scratch| plan.run(x, gy, gw, update, scratch))
     }
 
     fn bias_backward_into(&self, gy: TensorView<'_>, gb: TensorViewMut<'_>, update: Update) -> Result<()> {
