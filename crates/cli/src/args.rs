@@ -16,6 +16,10 @@ use tilewise_kernels::{Conv2dAlgo, Isa};
 
 use crate::compare::CompareArgs;
 use crate::detect::DetectArgs;
+use crate::predict::PredictArgs;
+use crate::summary::SummaryArgs;
+use crate::sweep::SweepArgs;
+use crate::train::TrainArgs;
 
 /// Convolution, pooling and activation kernels: check them, time them, look at what they do.
 ///
@@ -75,6 +79,17 @@ pub enum Command {
     Compare(CompareArgs),
     /// Name the machine and its GPUs, and measure its FMA peak and memory bandwidth
     Info(InfoArgs),
+    /// Train a network on images: a CNN classifies, an AutoEncoder reconstructs, a U-Net segments
+    Train(Box<TrainArgs>),
+    /// Train every combination of the values that a configuration lists, and rank them
+    ///
+    /// A value that is a list is tried with each of all others: lr = [0.1, 0.01]. Where it is a list anyway, a list of lists:
+    /// blocks = [[16, 32], [32, 64]]. At most 1,000 trainings.
+    Sweep(Box<SweepArgs>),
+    /// Ask a trained network about images: classes, masks and overlays, or reconstructions
+    Predict(PredictArgs),
+    /// Show a network as a table: shapes, parameters, MACs, memory
+    Summary(Box<SummaryArgs>),
 }
 
 #[derive(clap::Args)]

@@ -1,12 +1,17 @@
-//! `tilewise`: parses, calls [`tilewise_bench`], prints. Exit code 0 only if all is well, 1 if a result is wrong, 2 if the
+//! `tilewise`: parses, calls [`tilewise_bench`] and [`tilewise_model`], prints. Exit code 0 only if all is well, 1 if a result is wrong, 2 if the
 //! request cannot be met.
 
 mod args;
 mod compare;
 mod detect;
 mod device;
+mod hyper;
 mod output;
+mod predict;
+mod summary;
+mod sweep;
 mod tour;
+mod train;
 
 use std::error::Error;
 use std::path::Path;
@@ -36,6 +41,10 @@ fn main() -> ExitCode {
         Some(Command::Detect(args)) => detect::run(&args),
         Some(Command::Compare(args)) => compare::run(&args),
         Some(Command::Info(args)) => run_info(&args),
+        Some(Command::Train(args)) => train::run(&args),
+        Some(Command::Sweep(args)) => sweep::run(&args),
+        Some(Command::Predict(args)) => predict::run(&args),
+        Some(Command::Summary(args)) => summary::run(&args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -1,7 +1,6 @@
 //! Convolutional networks and their data, on [`tilewise_kernels`].
 
 pub mod compare;
-mod cost;
 pub mod data;
 pub mod detect;
 mod error;
@@ -14,8 +13,10 @@ mod optimiser;
 mod parameters;
 pub mod picture;
 mod plan;
+mod predict;
 mod schedule;
 mod session;
+pub mod summary;
 pub mod train;
 pub mod weights;
 pub mod zoo;
@@ -25,6 +26,8 @@ pub use graph::{Graph, Layer, Op, Value};
 pub use loss::{Loss, Target};
 pub use optimiser::{Optimiser, OptimiserState};
 pub use parameters::{Parameter, Role};
+pub use predict::{Prediction, Predictor};
 pub use schedule::{Decay, Schedule};
 pub use session::{Session, Step};
+pub use summary::Summary;
 pub use weights::Weights;

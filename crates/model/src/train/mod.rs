@@ -18,6 +18,7 @@ mod checkpoint;
 mod config;
 mod history;
 mod run;
+mod sweep;
 mod table;
 mod task;
 mod trainer;
@@ -29,6 +30,7 @@ pub use config::{
 };
 pub use history::{Epoch, History};
 pub use run::{DataNote, Run};
+pub use sweep::{Variant, variants};
 pub use table::{overlay, read_table};
 pub use task::{Evaluation, Task};
 pub use trainer::{Progress, Trainer};

@@ -178,11 +178,19 @@ impl Run {
     ) -> Result<()> {
         while !trainer.is_finished() {
             trainer.train_epoch(progress)?;
-            let checkpoint = trainer.checkpoint()?;
-            checkpoint.save(&self.path(CHECKPOINT))?;
-            self.publish(&checkpoint)?;
+            self.save(trainer)?;
         }
         Ok(())
+    }
+
+    /// Saves where a training stands, at the end of an epoch.
+    ///
+    /// # Errors
+    /// Those of the device; [`Error::Io`].
+    pub fn save<B: Training>(&self, trainer: &Trainer<B>) -> Result<()> {
+        let checkpoint = trainer.checkpoint()?;
+        checkpoint.save(&self.path(CHECKPOINT))?;
+        self.publish(&checkpoint)
     }
 
     /// Writes what follows from a checkpoint. The best weights are the checkpoint's, or are there already: written after an

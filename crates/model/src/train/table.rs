@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::config::Config;
@@ -48,13 +49,12 @@ impl Config {
         };
         let mut all = Config::named(net)?.to_table();
         check_keys(&all, table)?;
-        let kind = all["network"]["net"].clone();
-        overlay(&mut all, table);
-        // Where the file names a style, the table names the kind of network.
-        all["network"]["net"] = kind;
-        let config: Config = all
-            .try_into()
-            .map_err(|e: toml::de::Error| Error::invalid("configuration", "values that fit", one_line(&e)))?;
+        let mut table = table.clone();
+        // Where the table names a style, the configuration names the kind of network.
+        table["network"]["net"] = all["network"]["net"].clone();
+        check_values(&all, &table)?;
+        overlay(&mut all, &table);
+        let config = read(&all).map_err(|e| Error::invalid("configuration", "values that fit", e))?;
         config.check()?;
         Ok(config)
     }
@@ -117,6 +117,30 @@ pub(super) fn check_keys(all: &Table, table: &Table) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a value that does not fit its key: of all values from the beginning, one at a time is replaced.
+fn check_values(all: &Table, table: &Table) -> Result<()> {
+    for (section, values) in table {
+        for (key, value) in values.as_table().into_iter().flatten() {
+            let mut one = all.clone();
+            one[section.as_str()][key.as_str()] = value.clone();
+            if let Err(message) = read(&one) {
+                return Err(Error::invalid(
+                    format!("{section}.{key}"),
+                    "a value that fits",
+                    format!("{value}: {message}"),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read(all: &Table) -> Result<Config, String> {
+    // In one line.
+    Config::deserialize(all.clone())
+        .map_err(|e| e.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
 fn unknown(all: &Table, key: &str) -> Error {
     let distance = |known: &str| {
         let bare = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
@@ -135,11 +159,6 @@ pub(super) fn keys(all: &Table) -> Vec<String> {
         keys.map(|key| format!("{section}.{key}")).collect()
     };
     all.iter().flat_map(of).collect()
-}
-
-/// The message of a TOML error in one line.
-fn one_line(error: &toml::de::Error) -> String {
-    error.to_string().trim().lines().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -175,8 +194,8 @@ mod tests {
             ("[network]\nnet = 'unet'\nbse = 4", &["network.bse", "did you mean network.base?"]),
             ("[network]\nnet = 'unet'\n[optimizer]\nlr = 4", &["optimizer.lr", "optimiser.lr"]),
             ("training = 3\nnetwork.net = 'cnn'", &["training", "[training]"]),
-            ("[network]\nnet = 'cnn'\nblocks = 3", &["blocks", "sequence"]),
-            ("[network]\nnet = 'cnn'\n[optimiser]\nlr = 'fast'", &["lr", "fast"]),
+            ("[network]\nnet = 'cnn'\nblocks = 3", &["network.blocks", "3", "sequence"]),
+            ("[network]\nnet = 'cnn'\n[optimiser]\nlr = 'fast'", &["optimiser.lr", "fast"]),
             ("[network]\nnet = 'cnn'\n[optimiser]\nlr = -1", &["optimiser.lr", "-1"]),
             ("[network]\nnet = 'cnn'\n[optimiser]\nname = 'adan'", &["adan", "adamw"]),
             ("[network]\nnet = 'cnn'\n[loss]\nname = 'mse'", &["loss.name", "cross_entropy", "mse"]),
