@@ -138,15 +138,22 @@ fn check_case(
         }
     };
     check_gradients(file, entry, &golden, options, report, &repro);
-    let own = oracle::targets(&golden.problem, &golden.inputs, Numbers::Real);
-    report
-        .row(&entry.op, REFERENCE, "f64")
-        .add(compare_oracle(&own, &golden.outputs), &entry.name, || repro(None, "-"));
+    let own = |algo| oracle::targets(&golden.problem, &golden.inputs, Numbers::Real, algo);
+    report.row(&entry.op, REFERENCE, "f64").add(
+        compare_oracle(&own(None), &golden.outputs),
+        &entry.name,
+        || repro(None, "-"),
+    );
     let with_values = |(own, want): (Target, &Tensor)| own.with_values(want.data(), FILE_ROUNDINGS);
-    let targets: Option<Vec<Target>> = own.into_iter().zip(&golden.outputs).map(with_values).collect();
+    let targets = |algo| -> Option<Vec<Target>> {
+        own(algo).into_iter().zip(&golden.outputs).map(with_values).collect()
+    };
+    let of_all = targets(None);
+    let mut by_algo = check::TargetsByAlgo::default();
     for (device, algo) in check::ways(options, &golden.problem) {
-        let outcome = match &targets {
-            Some(targets) => {
+        let outcome = match &of_all {
+            Some(of_all) => {
+                let targets = by_algo.get(algo, of_all, || targets(algo).unwrap_or_default());
                 check::solve_and_compare(&device, algo, &golden.problem, &golden.inputs, targets)
             }
             None => Err("the oracle's answer has another length".to_owned()),
@@ -206,12 +213,15 @@ fn check_gradients(
             .as_ref()
             .map_err(Clone::clone)
             .and_then(|gy| device.gradients(problem, inputs, gy).map_err(|e| e.to_string()));
+        let algo = device.algo_of_input_gradient(problem, inputs).map_err(|e| e.to_string());
         for (name, read) in &golden {
             let compare = || {
                 let (own, golden) = read.as_ref().map_err(Clone::clone)?;
                 let at = operands.iter().position(|operand| operand.name == **name);
                 let at = at.ok_or_else(|| format!("{name}: no kernel computes this gradient"))?;
-                let target = own.clone().with_values(golden.data(), FILE_ROUNDINGS);
+                let (algo, gy) = (algo.as_ref().map_err(Clone::clone)?, gy.as_ref().map_err(Clone::clone)?);
+                let own = check::winograd::gradient(own, *algo, problem, name, inputs, gy);
+                let target = own.with_values(golden.data(), FILE_ROUNDINGS);
                 let target = target.ok_or("the oracle's answer has another length")?;
                 Ok(target.compare(&solved.as_ref().map_err(Clone::clone)?[at]))
             };

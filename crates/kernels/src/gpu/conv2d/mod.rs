@@ -52,7 +52,10 @@ impl Gpu {
                 Conv2dAlgo::Depthwise | Conv2dAlgo::Direct => true,
                 // Shared memory is brought in for all channels of an image at once.
                 Conv2dAlgo::ImplicitGemm | Conv2dAlgo::Pointwise => self.reaches_image(shape),
-                Conv2dAlgo::Im2col => false,
+                Conv2dAlgo::Im2col
+                | Conv2dAlgo::WinogradF2
+                | Conv2dAlgo::WinogradF4
+                | Conv2dAlgo::WinogradF6 => false,
             }
     }
 
