@@ -49,6 +49,9 @@ pub struct DetectArgs {
     /// Numbers in the middle; 0 for none but the feature maps
     #[arg(long, value_name = "N", default_value_t = 16)]
     latent: usize,
+    /// Whether the hidden layers' function follows the numbers in the middle, too
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    latent_activation: bool,
     /// The function behind each hidden layer
     #[arg(long, default_value = "relu", value_parser = nonlinearity())]
     activation: Nonlinearity,
@@ -77,7 +80,7 @@ pub struct DetectArgs {
     #[arg(
         long,
         value_name = "FOLDER",
-        conflicts_with_all = ["weights", "lr", "epochs", "seed", "maps", "latent", "activation"]
+        conflicts_with_all = ["weights", "lr", "epochs", "seed", "maps", "latent", "latent_activation", "activation"]
     )]
     run: Option<PathBuf>,
     /// Write the weights, for --weights
@@ -170,7 +173,9 @@ impl DetectArgs {
                 format!("images: expected as many rows as columns (--size N resizes them), got {h}x{w}");
             return Err(got.into());
         }
-        Ok(AutoEncoder { activation: self.activation, ..network })
+        let AutoEncoder { in_channels, size, maps, latent, .. } = network;
+        let (latent_activation, activation) = (self.latent_activation, self.activation);
+        Ok(AutoEncoder { in_channels, size, maps, latent, latent_activation, activation })
     }
 }
 

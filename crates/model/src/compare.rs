@@ -11,6 +11,7 @@ use crate::fit::{Fit, Goal, image_errors, infer_all};
 use crate::metrics::{Binary, auroc, mean_squared_error};
 use crate::picture::{Grid, Tile, segmentations};
 use crate::session::Session;
+use crate::summary::Summary;
 use crate::zoo::{AutoEncoder, Network, UNet};
 
 /// What the networks are compared in.
@@ -124,7 +125,7 @@ impl Field {
         let Samples { train, held_out, .. } = &self.samples;
         let graph = network.graph()?;
         let image = Shape4 { n: 1, ..held_out.images().shape() };
-        let (parameters, macs) = (graph.trained(), graph.macs(image)?);
+        let summary = Summary::new(&graph, image)?;
         let weights = graph.init(fit.seed);
         let mut session = Session::new(device, graph, &weights)?;
         let began = Instant::now();
@@ -142,6 +143,7 @@ impl Field {
         }
         times.sort_by(f64::total_cmp);
         let ms_per_image = times[times.len() / 2] * 1e3 / held_out.len() as f64;
+        let (parameters, macs) = (summary.trained, summary.macs);
         Ok(Standing { quality, parameters, macs, ms_per_image, train_seconds, outputs })
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use tilewise_kernels::{Cpu, Isa, Shape4, Tensor, Training};
 use tilewise_model::zoo::{AutoEncoder, Cnn, Network, UNet};
-use tilewise_model::{Loss, Optimiser, Session, Step, Target};
+use tilewise_model::{Loss, Optimiser, Session, Step, Summary, Target};
 
 use super::{Options, fill};
 use crate::error::Result;
@@ -203,7 +203,7 @@ fn row(
 ) -> Result<ModelRow> {
     let graph = problem.network.graph()?;
     let input = Shape4 { n: problem.batch, ..graph.input_shape() };
-    let macs = graph.macs(input)?;
+    let Summary { macs, trained: parameters, .. } = Summary::new(&graph, input)?;
     let gflops = 2.0 * macs * mode.passes() / timing.median / 1e9;
     Ok(ModelRow {
         network: problem.to_string(),
@@ -212,7 +212,7 @@ fn row(
         isa,
         threads,
         input,
-        parameters: graph.trained(),
+        parameters,
         macs,
         timing,
         gflops,
@@ -246,16 +246,12 @@ mod tests {
         for name in ModelProblem::NAMES {
             let base = (name == "unet").then_some(2);
             let problem = ModelProblem::new(name, base, Some(16), Some(2)).unwrap();
-            let macs = problem.network.graph().unwrap().macs(Shape4::new(
-                2,
-                if base.is_some() { 3 } else { 1 },
-                16,
-                16,
-            ));
+            let graph = problem.network.graph().unwrap();
+            let macs = Summary::new(&graph, Shape4 { n: 2, ..graph.input_shape() }).unwrap().macs;
             for mode in [Mode::Infer, Mode::Train] {
                 let row = model(&problem, mode, &options).unwrap();
                 assert!(row.mismatch.is_none() && row.timing.samples >= 3);
-                let expected = macs.as_ref().unwrap() * 2.0 * mode.passes() / row.timing.median / 1e9;
+                let expected = macs * 2.0 * mode.passes() / row.timing.median / 1e9;
                 assert!((row.gflops / expected - 1.0).abs() < 1e-9);
             }
         }
