@@ -7,7 +7,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tilewise_bench::gpu;
 use tilewise_bench::suites::networks::{CORE, suite};
 use tilewise_bench::throughput::{ConvCall, Sample, Workload, filled, sample};
-use tilewise_kernels::{Conv2dShape, Gpu, Shape4, Tensor};
+use tilewise_kernels::{Conv2dAlgo, Conv2dShape, Gpu, Shape4, Tensor};
 use wgpu::util::{BufferInitDescriptor, DeviceExt};
 
 fn gpu_conv2d(c: &mut Criterion) {
@@ -135,7 +135,7 @@ impl Plain {
         let data = bytemuck::cast_slice(&staging.get_mapped_range(..).expect("mapped")).to_vec();
         let y = Tensor::from_vec(self.shape.output(), data).expect("as many as it has");
         let [x, weights, bias] = &self.inputs;
-        sample(&self.shape, x, weights, bias.data(), &y)
+        sample(&self.shape, Conv2dAlgo::Direct, x, weights, bias.data(), &y)
     }
 }
 

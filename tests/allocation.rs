@@ -12,6 +12,7 @@ use tilewise_kernels::{
     LinearBackwardWeightsPlan, LinearPlan, LinearShape, MaxPool2dParams, Moments, Padding, PoolShape, Result,
     RunningStats, Sgd, Shape4, Tensor, Training, Update, UpsampleMode,
 };
+use tilewise_model::data::{Augment, Batch, Cells, Loader, Normalise};
 
 /// The system's allocator, counting the calls of each thread.
 struct Counting;
@@ -382,4 +383,21 @@ fn calls_into_given_memory_allocate_nothing() {
         check("adam", &mut || cpu.adam_step(&adam, 1, p.view_mut(), x, m.view_mut(), v.view_mut()));
         check("clip_norm", &mut || cpu.clip_norm_into(p.view_mut(), 1.0, loss.view_mut()));
     }
+}
+
+#[test]
+fn batches_fill_the_same_memory_again() {
+    let set = Cells { count: 10, size: 32, seed: 0 }.generate().unwrap();
+    let augment = Augment { shift: 2, ..Augment::symmetries() };
+    let mut loader = Loader::shuffled(&set, 4, 1).unwrap().augment(augment);
+    loader = loader.normalise(Normalise::of(&set).unwrap()).unwrap();
+    let mut batch = Batch::new();
+    let mut epoch = 0;
+    // Batches of 4, 4 and 2 images: smaller ones, too, stay in their place.
+    allocates_nothing("an epoch of batches", || {
+        loader.start(epoch);
+        epoch += 1;
+        while loader.next_into(&mut batch).expect("a batch") {}
+        Ok(())
+    });
 }

@@ -41,7 +41,8 @@ fn problems() -> impl Strategy<Value = Problem> {
             match which {
                 0 | 1 => {
                     let groups = if flag { input.c } else { 1 };
-                    let params = Conv2dParams { stride, padding, dilation, groups };
+                    let params =
+                        Conv2dParams { stride, padding, dilation, groups, ..Conv2dParams::default() };
                     let shape = Conv2dShape::new(input, o * groups, kernel, params).unwrap();
                     Problem::Conv2d { shape, bias: other, activation }
                 }

@@ -33,7 +33,7 @@ fn a_lost_term_is_seen() {
     let cpu = Cpu::with_isa(Isa::Portable).unwrap();
     let case: Case = "n1c5h3w7_o4k3x3p1".parse().unwrap();
     let right = Inputs::generate(&case).unwrap();
-    let target = oracle::targets(&case.problem, &right, case.numbers).remove(0);
+    let target = oracle::targets(&case.problem, &right, case.numbers, None).remove(0);
     let solve = |inputs: &Inputs| kernels::solve(&cpu, &case.problem, inputs, None).unwrap().remove(0);
     assert!(target.compare(&solve(&right)).passed());
     for weight in 0..right.tensors[1].data().len() {

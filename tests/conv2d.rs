@@ -1,12 +1,12 @@
 //! Convolution: the laws, for every device and every algorithm.
 
 use proptest::prelude::*;
-use tilewise_bench::case::{Case, Inputs, Problem};
+use tilewise_bench::case::{Case, Inputs, Numbers, Problem};
 use tilewise_bench::check::{self, kernels, laws};
-use tilewise_bench::gpu;
+use tilewise_bench::{gpu, reference};
 use tilewise_kernels::{
-    Activation, Conv2dAlgo, Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan, Conv2dParams, Conv2dPlan,
-    Conv2dShape, Padding, Shape4, Tensor, TensorView, Training,
+    Accuracy, Activation, Conv2dAlgo, Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan, Conv2dParams,
+    Conv2dPlan, Conv2dShape, Cpu, Padding, Shape4, Tensor, TensorView, Training,
 };
 
 use crate::strategies::{cases, config, garbage, hold};
@@ -43,6 +43,7 @@ fn problems() -> impl Strategy<Value = Problem> {
                 padding: Padding { top, bottom, left, right },
                 dilation: [dilation.0, dilation.1],
                 groups,
+                ..Conv2dParams::default()
             };
             // `room` beyond the smallest input that the window fits into.
             let h = (dilation.0 * (kernel.0 - 1) + 1).saturating_sub(top + bottom).max(1) + room.0;
@@ -55,10 +56,57 @@ fn problems() -> impl Strategy<Value = Problem> {
     )
 }
 
-/// Problems whose sums are exact: no bias, no activation.
+/// What Winograd's algorithm computes: kernels of 3x3, planes of any size, more padding than the kernel needs, tiles of several
+/// images in a block, enough channels for the table to choose it.
+fn of_three_by_three() -> impl Strategy<Value = Problem> {
+    let channels = prop_oneof![
+        2 => (Just(1usize), 1..40usize, 1..40usize),
+        1 => (Just(1usize), 16..40usize, 16..40usize),
+        1 => (2..4usize, 1..20usize, 1..20usize),
+    ];
+    let plane = (1..22usize, prop_oneof![4 => 1..30usize, 1 => 280..330usize]);
+    let sides = prop_oneof![2 => Just([1; 4]), 1 => prop::array::uniform4(0..5usize)];
+    let activation =
+        prop_oneof![2 => Just(Activation::Identity), 1 => prop::sample::select(&Activation::ALL[..])];
+    (0..5usize, channels, plane, sides, any::<bool>(), activation).prop_map(
+        |(n, (groups, in_per_group, out_per_group), (h, w), sides, bias, activation)| {
+            let [top, bottom, left, right] = sides;
+            let padding = Padding { top, bottom, left, right };
+            let params = Conv2dParams { padding, groups, ..Conv2dParams::default() };
+            let h = h.max(3usize.saturating_sub(top + bottom));
+            let w = w.max(3usize.saturating_sub(left + right));
+            let input = Shape4::new(n, groups * in_per_group, h, w);
+            let shape = Conv2dShape::new(input, groups * out_per_group, [3, 3], params).unwrap();
+            Problem::Conv2d { shape, bias, activation }
+        },
+    )
+}
+
+/// The relative L2 error against the reference of a plan for this accuracy, and its algorithm.
+fn relative_error(
+    cpu: &Cpu,
+    shape: &Conv2dShape,
+    accuracy: Accuracy,
+    x: &Tensor,
+    w: &Tensor,
+) -> (f64, Conv2dAlgo) {
+    let params = shape.params().accuracy(accuracy);
+    let shape = Conv2dShape::new(shape.input(), shape.output().c, shape.kernel(), params).unwrap();
+    let plan = Conv2dPlan::new(cpu, shape, w.data(), None, Activation::Identity, None).unwrap();
+    let mut y = Tensor::zeros(shape.output()).unwrap();
+    plan.run(x.view(), y.view_mut(), &mut plan.scratch().unwrap()).unwrap();
+    let right = reference::conv2d(&shape, x.data(), w.data(), None).value;
+    let errors: f64 = y.data().iter().zip(&right).map(|(&y, right)| (f64::from(y) - right).powi(2)).sum();
+    ((errors / right.iter().map(|right| right * right).sum::<f64>()).sqrt(), plan.algo())
+}
+
+/// Problems whose sums are exact: no bias, no activation, no algorithm that rounds integers.
 fn bare() -> impl Strategy<Value = Conv2dShape> {
     problems().prop_filter_map("an empty batch says nothing", |problem| match problem {
-        Problem::Conv2d { shape, .. } if shape.input().n > 0 => Some(shape),
+        Problem::Conv2d { shape, .. } if shape.input().n > 0 => {
+            let params = shape.params().accuracy(Accuracy::Exact);
+            Conv2dShape::new(shape.input(), shape.output().c, shape.kernel(), params).ok()
+        }
         _ => None,
     })
 }
@@ -74,11 +122,16 @@ fn integers(shape: Shape4, seed: usize) -> Tensor {
     .unwrap()
 }
 
-/// `x` convolved with `w`, in every way that there is.
+/// Whether small integers stay exact.
+fn is_exact(algo: Conv2dAlgo) -> bool {
+    !matches!(algo, Conv2dAlgo::WinogradF4 | Conv2dAlgo::WinogradF6)
+}
+
+/// `x` convolved with `w`, in every way that is exact.
 fn in_every_way(shape: &Conv2dShape, x: &Tensor, w: &Tensor) -> Vec<(String, Tensor)> {
     let mut results = Vec::new();
     for cpu in laws::devices() {
-        for algo in Conv2dAlgo::ALL.into_iter().filter(|algo| algo.supports(shape)) {
+        for algo in Conv2dAlgo::ALL.into_iter().filter(|&algo| is_exact(algo) && algo.supports(shape)) {
             let plan =
                 Conv2dPlan::new(&cpu, *shape, w.data(), None, Activation::Identity, Some(algo)).unwrap();
             let mut y = Tensor::zeros(shape.output()).unwrap();
@@ -95,6 +148,47 @@ proptest! {
     #[test]
     fn conv2d_matches_reference(case in cases(problems())) {
         hold(check::verify(&case))?;
+    }
+
+    #[test]
+    fn three_by_three_matches_reference(case in cases(of_three_by_three())) {
+        hold(check::verify(&case))?;
+    }
+
+    #[test]
+    fn three_by_three_keeps_the_laws(case in cases(of_three_by_three())) {
+        hold(laws::threads_do_not_change_bits(&case))?;
+        hold(laws::nothing_outside_the_output_is_written(&case))?;
+        hold(laws::scratch_garbage_does_not_matter(&case))?;
+        hold(laws::weights_can_be_replaced(&case))?;
+    }
+
+    #[test]
+    fn gradients_of_three_by_three_keep_their_laws(case in cases(of_three_by_three())) {
+        hold(laws::gradients_keep_their_laws(&case))?;
+    }
+
+    /// What the table chooses by default is at most three times as far off as the direct algorithms, and what it chooses for
+    /// `Exact` is one of them.
+    #[test]
+    fn accuracy_is_what_was_asked_for(
+        n in 1..3usize, c in 1..80usize, o in 1..40usize, h in 8..30usize, w in 8..30usize, seed in any::<u16>()
+    ) {
+        let params = Conv2dParams::default().padding(1);
+        let shape = Conv2dShape::new(Shape4::new(n, c, h, w), o, [3, 3], params).unwrap();
+        let problem = Problem::Conv2d { shape, bias: false, activation: Activation::Identity };
+        let inputs = Inputs::generate(&Case { problem, numbers: Numbers::Real, seed: seed.into() }).unwrap();
+        let [x, w] = &inputs.tensors[..] else { unreachable!() };
+        for cpu in laws::devices() {
+            let (exact, algo) = relative_error(&cpu, &shape, Accuracy::Exact, x, w);
+            let direct = [Conv2dAlgo::Depthwise, Conv2dAlgo::Direct, Conv2dAlgo::ImplicitGemm, Conv2dAlgo::Im2col];
+            prop_assert!(direct.contains(&algo), "{} for exact", algo);
+            let (default, algo) = relative_error(&cpu, &shape, Accuracy::Default, x, w);
+            prop_assert!(default <= 3.0 * exact, "{:e} by {}, {:e} directly", default, algo, exact);
+            prop_assert_ne!(algo, Conv2dAlgo::WinogradF6);
+            let (fast, algo) = relative_error(&cpu, &shape, Accuracy::Fast, x, w);
+            prop_assert!(fast <= 15.0 * exact, "{:e} by {}, {:e} directly", fast, algo, exact);
+        }
     }
 
     #[test]
@@ -272,7 +366,7 @@ proptest! {
         kernel in prop::array::uniform2(garbage()),
     ) {
         let [top, bottom, left, right] = sides;
-        let params = Conv2dParams { stride, padding: Padding { top, bottom, left, right }, dilation, groups };
+        let params = Conv2dParams { stride, padding: Padding { top, bottom, left, right }, dilation, groups, ..Default::default() };
         if let Ok(shape) = Conv2dShape::new(input.into(), outputs, kernel, params) {
             // Lengths that fit nothing.
             for cpu in laws::devices() {
@@ -307,6 +401,11 @@ fn threads_do_not_change_bits_of_large_problems() {
         "n1c3h90w90_o17k5x5s2p2",
         "n3c24h30w31_o24k3x3p1g24",
         "n2c64h20w21_o70k1x1",
+        // Fewer blocks than threads, and blocks of several images.
+        "n1c40h14w14_o70k3x3p1+relu",
+        "n9c40h7w7_o70k3x3p1",
+        // Rows of tiles in parts.
+        "n1c16h9w700_o16k3x3p1",
     ] {
         let case: Case = text.parse().unwrap();
         laws::threads_do_not_change_bits(&case).unwrap();

@@ -98,7 +98,7 @@ proptest! {
         let [x, w] = &inputs.tensors[..] else { unreachable!() };
         // The convolution that goes back has one group of weights the other way round: [in, out / groups] is what
         // its [out, in / groups] looks like.
-        let back = Conv2dParams { stride: p.stride, padding: p.padding, dilation: p.dilation, groups: p.groups };
+        let back = Conv2dParams { stride: p.stride, padding: p.padding, dilation: p.dilation, groups: p.groups, ..Default::default() };
         let y = Tensor::from_fn(shape.output(), |[n, c, h, w]| ((n + 3 * c + 5 * h + 7 * w) % 11) as f32 - 5.0).unwrap();
         let dot = |a: &Tensor, b: &Tensor| -> f64 {
             a.data().iter().zip(b.data()).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()

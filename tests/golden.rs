@@ -1,5 +1,7 @@
 //! Golden cases from PyTorch, and files that are none.
 
+mod golden_networks;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -183,7 +185,7 @@ fn files_that_are_none_are_errors() {
         Err(GoldenError::Malformed { what, .. }) => what,
         other => panic!("{other:?}"),
     };
-    assert!(malformed(file(|case, _| *case = Value::Null).path()).contains("at least one case"));
+    assert!(malformed(file(|case, _| *case = Value::Null).path()).contains("at least one entry"));
     assert!(
         malformed(file(|case, _| drop(case.as_object_mut().unwrap().remove("op"))).path()).contains("`op`")
     );

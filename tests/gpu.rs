@@ -187,7 +187,7 @@ proptest! {
             prop_assert!(beyond || gpu.is_ok() == cpu.is_ok(), "{:?} on the GPU, {:?} on the CPU", gpu, cpu);
             Ok(())
         };
-        let conv = Conv2dParams { stride: pair, padding, dilation: other, groups };
+        let conv = Conv2dParams { stride: pair, padding, dilation: other, groups, ..Default::default() };
         same(
             gpu.conv2d(&x, &weights, None, conv).map(|y| y.shape()),
             cpu.conv2d(&on_cpu, &weights, None, conv).map(|y| y.shape()),

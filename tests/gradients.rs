@@ -111,7 +111,8 @@ fn gradients_are_the_finite_differences_of_the_forward_pass() {
             }
         }
         let gy = distinct(len(problem.outputs()[0].shape), operands.len());
-        let loss = |inputs: &Inputs| dot(&oracle::targets(problem, inputs, Numbers::Real)[0].value, &gy);
+        let loss =
+            |inputs: &Inputs| dot(&oracle::targets(problem, inputs, Numbers::Real, None)[0].value, &gy);
 
         let gradients = gradients(problem, &inputs, &gy);
         let differentiable = operands

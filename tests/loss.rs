@@ -60,7 +60,7 @@ proptest! {
                 let moved = |by: f32| {
                     let mut inputs = inputs.clone();
                     inputs.tensors[0].data_mut()[at] += by;
-                    oracle::targets(&case.problem, &inputs, Numbers::Real)[0].value[0]
+                    oracle::targets(&case.problem, &inputs, Numbers::Real, None)[0].value[0]
                 };
                 let difference = (moved(STEP) - moved(-STEP)) / f64::from(2.0 * STEP);
                 let got = f64::from(gx.data()[at]);

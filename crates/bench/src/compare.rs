@@ -96,6 +96,15 @@ impl Target {
         Some(Target { value: values.iter().map(|&v| f64::from(v)).collect(), tolerance, ..self })
     }
 
+    /// For a result that is the sum of other terms than the oracle's: their magnitudes, and the roundings that each passes
+    /// through. Where they are not finite the tolerance stays.
+    pub fn by_way_of(mut self, magnitude: &[f64], roundings: usize) -> Self {
+        for (t, &m) in self.tolerance.iter_mut().zip(magnitude).filter(|(_, m)| m.is_finite()) {
+            *t = t.max(tolerance(roundings, m));
+        }
+        self
+    }
+
     /// Compares a result with this target.
     pub fn compare(&self, got: &Tensor) -> Comparison {
         let mut c = Comparison { got: got.shape(), want: self.shape, ..Comparison::default() };

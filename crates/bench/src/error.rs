@@ -13,6 +13,9 @@ pub enum Error {
     /// A kernel refused a shape, an instruction set or an algorithm.
     #[error(transparent)]
     Kernels(#[from] tilewise_kernels::Error),
+    /// A network, its data or its files were refused.
+    #[error(transparent)]
+    Model(#[from] tilewise_model::Error),
     /// A kernel refused one layer of a suite or a shapes file.
     #[error("layer {layer}: {source}")]
     Layer {

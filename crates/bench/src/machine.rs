@@ -88,6 +88,19 @@ fn caches() -> Vec<Cache> {
         .collect()
 }
 
+/// The most bytes of memory that this process has had so far; `None` where the system (other than Linux) does not tell.
+pub fn peak_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Lets [`peak_memory`] begin anew, from what the process has now; `false` where the system cannot.
+pub fn forget_peak_memory() -> bool {
+    fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
 /// The instruction set whose FMA peak a measurement is held against: its own, but the machine's best for
 /// [`Isa::Portable`], which has no fused multiply-add on x86-64.
 pub fn peak_isa(isa: Isa) -> Isa {
@@ -232,6 +245,13 @@ mod tests {
         for isa in Isa::available() {
             assert!(machine.to_string().contains(isa.name()));
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_peak_of_memory_is_above_what_was_just_used() {
+        let used = black_box(vec![1u8; 32 << 20]);
+        assert!(peak_memory().unwrap() > used.len() as u64);
     }
 
     #[test]

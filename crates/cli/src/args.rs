@@ -11,8 +11,15 @@ use tilewise_bench::case::{Case, Op};
 use tilewise_bench::check::{CheckOptions, Devices};
 use tilewise_bench::gpu;
 use tilewise_bench::suites::networks;
-use tilewise_bench::throughput::{Options, Pass};
+use tilewise_bench::throughput::{Mode, ModelProblem, Options, Pass};
 use tilewise_kernels::{Conv2dAlgo, Isa};
+
+use crate::compare::CompareArgs;
+use crate::detect::DetectArgs;
+use crate::predict::PredictArgs;
+use crate::summary::SummaryArgs;
+use crate::sweep::SweepArgs;
+use crate::train::TrainArgs;
 
 /// Convolution, pooling and activation kernels: check them, time them, look at what they do.
 ///
@@ -38,14 +45,14 @@ pub struct AdapterArg {
 
 impl AdapterArg {
     /// The adapter asked for, where no GPU takes part.
-    fn refuse(&self) -> Result<(), &'static str> {
+    pub fn refuse(&self) -> Result<(), &'static str> {
         match self.name_or_index {
             None => Ok(()),
             Some(_) => Err("--adapter: chooses a GPU, which needs --device gpu (or, to check, all)"),
         }
     }
 
-    fn as_deref(&self) -> Option<&str> {
+    pub fn as_deref(&self) -> Option<&str> {
         self.name_or_index.as_deref()
     }
 }
@@ -63,8 +70,26 @@ pub enum Command {
     Bench(Bench),
     /// Draw what convolution, ReLU and pooling make of an image
     FeatureMaps(FeatureMapsArgs),
+    /// Find what is abnormal: an AutoEncoder that has only seen normal images gives others back badly
+    ///
+    /// It is trained on the normal images that are not held out, or takes the weights of a file; its losses on them give the
+    /// threshold. Then it judges the images held out, and draws the losses, and the worst cases.
+    Detect(DetectArgs),
+    /// Train AutoEncoder, U-Net and residual U-Net on the same data with the same budget, and compare them
+    Compare(CompareArgs),
     /// Name the machine and its GPUs, and measure its FMA peak and memory bandwidth
     Info(InfoArgs),
+    /// Train a network on images: a CNN classifies, an AutoEncoder reconstructs, a U-Net segments
+    Train(Box<TrainArgs>),
+    /// Train every combination of the values that a configuration lists, and rank them
+    ///
+    /// A value that is a list is tried with each of all others: lr = [0.1, 0.01]. Where it is a list anyway, a list of lists:
+    /// blocks = [[16, 32], [32, 64]]. At most 1,000 trainings.
+    Sweep(Box<SweepArgs>),
+    /// Ask a trained network about images: classes, masks and overlays, or reconstructions
+    Predict(PredictArgs),
+    /// Show a network as a table: shapes, parameters, MACs, memory
+    Summary(Box<SummaryArgs>),
 }
 
 #[derive(clap::Args)]
@@ -94,7 +119,8 @@ pub struct CheckArgs {
     /// One case, for example n1c3h224w224_o64k7x7s2p3 (conv2d, unless --op or a prefix like max_pool2d: names another)
     #[arg(long, value_name = "CASE", conflicts_with = "full")]
     case: Option<String>,
-    /// Golden cases, as tools/make_golden.py makes them: results and gradients of another library
+    /// Golden cases of another library: operators, as tools/make_golden.py makes them, or whole networks, as
+    /// tools/make_golden_models.py does; of a folder, all its *.safetensors
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["full", "case"])]
     pub golden: Vec<PathBuf>,
     /// Write the report as JSON
@@ -168,6 +194,57 @@ pub enum Bench {
     BatchNorm(PassArgs),
     /// Steps of SGD, Adam and AdamW, and the clipping of a gradient
     Optimiser(BenchArgs),
+    /// A whole network: inference, or steps of training
+    Model(ModelArgs),
+}
+
+#[derive(clap::Args)]
+pub struct ModelArgs {
+    /// The network: conv32-pool-conv64-pool-dense128; convolutions to 16 and 32 maps and back; a U-Net of 4 levels
+    #[arg(value_parser = PossibleValuesParser::new(ModelProblem::NAMES))]
+    network: String,
+    /// Feature maps of the U-Net's first level [default: 16]
+    #[arg(long, value_name = "N", value_parser = count(1 << 20), allow_negative_numbers = true)]
+    base: Option<u64>,
+    /// Rows and columns of the images [default: 28; U-Net: 256]
+    #[arg(long, value_name = "N", value_parser = count(1 << 20), allow_negative_numbers = true)]
+    size: Option<u64>,
+    /// Images of a call [default: 64; U-Net: 4]
+    #[arg(long, value_name = "N", value_parser = count(1 << 20), allow_negative_numbers = true)]
+    batch: Option<u64>,
+    /// What to time: the result of a batch, or a step of training (forward, loss, gradients, Adam)
+    #[arg(long, value_enum, default_value_t = ModelMode::Infer)]
+    mode: ModelMode,
+    #[command(flatten)]
+    pub measure: MeasureArgs,
+    /// Write the row as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    /// What to time.
+    pub fn problem(&self) -> Result<(ModelProblem, Mode), &'static str> {
+        let [base, size, batch] = [self.base, self.size, self.batch].map(|n| n.map(|n| n as usize));
+        let problem =
+            ModelProblem::new(&self.network, base, size, batch).ok_or("--base: is of unet alone")?;
+        let mode = match self.mode {
+            ModelMode::Infer => Mode::Infer,
+            ModelMode::Train => Mode::Train,
+        };
+        Ok((problem, mode))
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ModelMode {
+    Infer,
+    Train,
+}
+
+/// A number from 1 to `most`.
+fn count(most: u64) -> impl TypedValueParser<Value = u64> {
+    value_parser!(u64).range(1..=most)
 }
 
 #[derive(clap::Args)]

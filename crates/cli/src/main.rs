@@ -1,9 +1,17 @@
-//! `tilewise`: parses, calls [`tilewise_bench`], prints. Exit code 0 only if all is well, 1 if a result is wrong, 2 if the
+//! `tilewise`: parses, calls [`tilewise_bench`] and [`tilewise_model`], prints. Exit code 0 only if all is well, 1 if a result is wrong, 2 if the
 //! request cannot be met.
 
 mod args;
+mod compare;
+mod detect;
+mod device;
+mod hyper;
 mod output;
+mod predict;
+mod summary;
+mod sweep;
 mod tour;
+mod train;
 
 use std::error::Error;
 use std::path::Path;
@@ -17,7 +25,7 @@ use tilewise_bench::survey::Survey;
 use tilewise_bench::{check, feature_maps::FeatureMaps, files, golden, plot, throughput};
 use tilewise_kernels::Cpu;
 
-use args::{Args, Bench, CheckArgs, Command, Conv2dArgs, FeatureMapsArgs, InfoArgs, OutputArgs};
+use args::{Args, Bench, CheckArgs, Command, Conv2dArgs, FeatureMapsArgs, InfoArgs, ModelArgs, OutputArgs};
 use output::{Progress, say, warn};
 
 /// Whether everything that was computed is right.
@@ -30,7 +38,13 @@ fn main() -> ExitCode {
         Some(Command::Check(args)) => run_check(args),
         Some(Command::Bench(args)) => run_bench(args),
         Some(Command::FeatureMaps(args)) => run_feature_maps(&args),
+        Some(Command::Detect(args)) => detect::run(&args),
+        Some(Command::Compare(args)) => compare::run(&args),
         Some(Command::Info(args)) => run_info(&args),
+        Some(Command::Train(args)) => train::run(&args),
+        Some(Command::Sweep(args)) => sweep::run(&args),
+        Some(Command::Predict(args)) => predict::run(&args),
+        Some(Command::Summary(args)) => summary::run(&args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -64,6 +78,16 @@ fn run_check(args: CheckArgs) -> Outcome {
     Ok(report.passed())
 }
 
+fn run_bench_model(args: &ModelArgs) -> Outcome {
+    let (problem, mode) = args.problem()?;
+    let row = throughput::model(&problem, mode, &args.measure.options(None)?)?;
+    say(&row)?;
+    if let Some(path) = &args.json {
+        files::write_json(path, &[&row])?;
+    }
+    Ok(row.passed())
+}
+
 fn run_bench(args: Bench) -> Outcome {
     let progress = Progress::new();
     let show = |done, total, name: &str| progress.show(done, total, name);
@@ -87,6 +111,7 @@ fn run_bench(args: Bench) -> Outcome {
         Bench::BatchNorm(args) => {
             (throughput::batch_norm(args.pass(), &args.measure.options(None)?, &show)?, args.output)
         }
+        Bench::Model(args) => return run_bench_model(&args),
         Bench::Optimiser(args) => (throughput::optimiser(&args.measure.options(None)?, &show)?, args.output),
     };
     progress.clear();

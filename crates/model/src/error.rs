@@ -19,7 +19,7 @@ pub enum Error {
         /// The layer's name, as in its weights' names.
         layer: String,
         /// What its operator said.
-        source: tilewise_kernels::Error,
+        source: Box<tilewise_kernels::Error>,
     },
     /// A value from outside (a hyper-parameter, a shape, a count) is not what is needed.
     #[error("{what}: expected {expected}, got {got}")]
@@ -47,6 +47,30 @@ pub enum Error {
         /// What is wrong with it: what was expected, and what came.
         message: String,
     },
+    /// A key of a configuration that does not exist.
+    #[error("unknown key {key}: did you mean {nearest}?")]
+    UnknownKey {
+        /// The key, with its section.
+        key: String,
+        /// The key that is most like it.
+        nearest: String,
+    },
+    /// A loss was no finite number any more.
+    #[error(
+        "training diverged: the loss is {loss} in epoch {epoch}, after {step} steps; a lower learning rate (--lr) or a bound to the \
+         gradient (--clip-norm) may help"
+    )]
+    Diverged {
+        /// The epoch, from 1.
+        epoch: u64,
+        /// Steps taken.
+        step: u64,
+        /// What it was.
+        loss: f64,
+    },
+    /// A picture could not be drawn or encoded.
+    #[error("cannot draw the picture: {0}")]
+    Draw(String),
     /// Weights do not belong to the network.
     #[error("weights: {0}")]
     Weights(crate::weights::Mismatch),

@@ -28,6 +28,13 @@ use crate::parameters::{Parameter, Role};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Value(pub(crate) usize);
 
+impl Value {
+    /// The number of the layer that computes it, in [`Graph::layers`].
+    pub const fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// What a layer computes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
@@ -247,6 +254,13 @@ pub struct Layer {
     pub inputs: Vec<Value>,
 }
 
+impl Layer {
+    /// The inputs whose elements matter: of the second of [`Op::FitTo`], only the size does.
+    pub fn operands(&self) -> &[Value] {
+        if self.op == Op::FitTo { &self.inputs[..1] } else { &self.inputs }
+    }
+}
+
 /// A network: layers, each after those that it takes from; the last one is the output.
 ///
 /// It is checked while it is built, for images of one size; [`Graph::shapes`] tells whether others fit as well.
@@ -311,7 +325,9 @@ impl Graph {
             return Err(Error::invalid(format!("layer {label}: input"), "a value of this network", value.0));
         }
         let shapes: Vec<_> = inputs.iter().map(|value| self.shapes[value.0]).collect();
-        let shape = op.output(&shapes).map_err(|source| Error::Layer { layer: label.clone(), source })?;
+        let shape = op
+            .output(&shapes)
+            .map_err(|source| Error::Layer { layer: label.clone(), source: Box::new(source) })?;
         let layer = Layer { name: name.into(), op, inputs: inputs.to_vec() };
         if !Parameter::of(&layer, shapes[0]).is_empty() {
             if name.is_empty() {
@@ -347,7 +363,7 @@ impl Graph {
         let mut shapes: Vec<Shape4> = vec![input];
         for (i, layer) in self.layers.iter().enumerate().skip(1) {
             let inputs: Vec<_> = layer.inputs.iter().map(|value| shapes[value.0]).collect();
-            let named = |source| Error::Layer { layer: self.name(i), source };
+            let named = |source| Error::Layer { layer: self.name(i), source: Box::new(source) };
             if let Op::Linear { .. } = layer.op {
                 let expected = Shape4 { n: inputs[0].n, ..self.shapes[layer.inputs[0].0] };
                 expect_equal("linear", expected, inputs[0]).map_err(named)?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use flate2::Crc;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::error::{Error, Result};
@@ -15,6 +16,9 @@ const MAX_BYTES: u64 = 8 << 30;
 
 /// What PyTorch keeps beside each batch normalisation, and nothing needs.
 const COUNTER: &str = "num_batches_tracked";
+
+/// Under which key of a file's metadata we keep a checksum of all that it holds, and a note.
+const SEAL: &str = "tilewise";
 
 /// One named array.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,8 +101,13 @@ impl Weights {
     /// # Errors
     /// What [`Weights::load`] says of the file.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        let file =
-            SafeTensors::deserialize(bytes).map_err(|e| format!("not a whole safetensors file: {e}"))?;
+        Ok(Self::with_note_from_bytes(bytes)?.0)
+    }
+
+    /// [`Weights::from_bytes`], and the note that a file of ours has.
+    pub(crate) fn with_note_from_bytes(bytes: &[u8]) -> Result<(Self, Option<String>), String> {
+        let broken = |e| format!("not a whole safetensors file: {e}");
+        let file = SafeTensors::deserialize(bytes).map_err(broken)?;
         let mut weights = Weights::default();
         for (name, view) in file.iter() {
             if !name.ends_with(COUNTER) {
@@ -106,20 +115,47 @@ impl Weights {
                 weights.insert(name, view.shape().to_vec(), values);
             }
         }
-        Ok(weights)
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(broken)?;
+        let Some(seal) = metadata.metadata().as_ref().and_then(|metadata| metadata.get(SEAL)) else {
+            return Ok((weights, None));
+        };
+        // Only we write this key, and what we wrote has not changed since.
+        let (sum, note) = seal.split_once(' ').unwrap_or((seal, ""));
+        if sum != weights.checksum(note) {
+            return Err(format!("damaged: expected checksum {sum}, got {}", weights.checksum(note)));
+        }
+        Ok((weights, Some(note.to_owned())))
     }
 
-    /// The bytes of a safetensors file.
+    /// The bytes of a safetensors file. Its metadata have a checksum, which [`Weights::from_bytes`] compares.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the format refuses them.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.to_bytes_with_note("")
+    }
+
+    /// [`Weights::to_bytes`], with a note in the metadata.
+    pub(crate) fn to_bytes_with_note(&self, note: &str) -> Result<Vec<u8>> {
         let refused = |e| Error::invalid("weights", "what a safetensors file can hold", e);
         let views = self.iter().map(|(name, array)| {
             let bytes = bytemuck::cast_slice(&array.values);
             Ok((name, TensorView::new(Dtype::F32, array.dims.clone(), bytes).map_err(refused)?))
         });
-        safetensors::serialize(views.collect::<Result<Vec<_>>>()?, None).map_err(refused)
+        let seal = format!("{} {note}", self.checksum(note));
+        let metadata = [(SEAL.to_owned(), seal)].into_iter().collect();
+        safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata)).map_err(refused)
+    }
+
+    /// CRC-32 of a note, and of names, extents and elements.
+    fn checksum(&self, note: &str) -> String {
+        let mut crc = Crc::new();
+        crc.update(note.as_bytes());
+        for (name, array) in self.iter() {
+            crc.update(format!("{name}{:?}", array.dims).as_bytes());
+            crc.update(bytemuck::cast_slice(&array.values));
+        }
+        format!("{:08x}", crc.sum())
     }
 
     /// Writes a safetensors file, beside the one that may be there, and then in its place.
@@ -240,11 +276,14 @@ mod tests {
         for end in 0..bytes.len() {
             Weights::from_bytes(&bytes[..end]).unwrap_err();
         }
+        let weights = net().init(3);
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1 << (at % 8);
-            // Numbers may differ; nothing may panic.
-            let _ = Weights::from_bytes(&damaged);
+            // Either refused, or no number is another: what was hit is the checksum's own name.
+            if let Ok(read) = Weights::from_bytes(&damaged) {
+                assert_eq!(read, weights, "bit of byte {at}");
+            }
         }
     }
 }

@@ -91,6 +91,7 @@ fn problem(op: Op, parts: &[Shape4], fields: &mut Fields, flags: &mut Flags) -> 
                 padding: fields.padding()?,
                 dilation: fields.pair("d", Some([1, 1]))?,
                 groups: fields.count("g", Some(1))?,
+                ..Conv2dParams::default()
             };
             let shape = Conv2dShape::new(input, out_channels, kernel, params)?;
             Problem::Conv2d { shape, bias: !flags.take("nobias"), activation: flags.activation()? }

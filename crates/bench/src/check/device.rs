@@ -1,8 +1,8 @@
 //! Where a problem is solved: an instruction set of the CPU, or the GPU.
 
 use tilewise_kernels::{
-    Backend, Conv2dAlgo, Conv2dShape, Cpu, DeviceTensor, Gpu, Isa, Result, Shape4, Tensor, TensorView,
-    TensorViewMut, Training, Update, View, ViewMut,
+    Backend, Conv2dAlgo, Conv2dBackwardInputPlan, Conv2dShape, Cpu, DeviceTensor, Gpu, Isa, Result, Shape4,
+    Tensor, TensorView, TensorViewMut, Training, Update, View, ViewMut,
 };
 
 use super::{gradients, kernels, laws::Spread};
@@ -82,6 +82,19 @@ impl Device {
         match self {
             Device::Cpu(cpu) => kernels::solve(cpu, problem, inputs, algo),
             Device::Gpu(gpu) => kernels::solve(gpu, problem, inputs, algo),
+        }
+    }
+
+    /// How the gradient to the input of a convolution is computed, where there is a choice.
+    ///
+    /// # Errors
+    /// If it cannot be planned.
+    pub fn algo_of_input_gradient(&self, problem: &Problem, inputs: &Inputs) -> Result<Option<Conv2dAlgo>> {
+        match (self, problem) {
+            (Device::Cpu(cpu), Problem::Conv2d { shape, .. }) => {
+                Ok(Conv2dBackwardInputPlan::new(cpu, *shape, inputs.tensors[1].data())?.algo())
+            }
+            _ => Ok(None),
         }
     }
 

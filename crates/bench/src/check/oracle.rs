@@ -1,11 +1,19 @@
 //! A problem, solved by the naive reference: what the kernels must give, and how closely.
 
+use tilewise_kernels::Conv2dAlgo;
+
+use super::winograd;
 use crate::case::{Inputs, Numbers, Problem, Statistics};
 use crate::compare::Target;
 use crate::reference::{self, Answer, TrainedBatchNorm};
 
-/// What each output must be, in the order of [`Problem::outputs`].
-pub fn targets(problem: &Problem, inputs: &Inputs, numbers: Numbers) -> Vec<Target> {
+/// What each output must be, in the order of [`Problem::outputs`]; of a convolution, by this algorithm.
+pub fn targets(
+    problem: &Problem,
+    inputs: &Inputs,
+    numbers: Numbers,
+    algo: Option<Conv2dAlgo>,
+) -> Vec<Target> {
     let data = |i: usize| inputs.tensors[i].data();
     // Sums of products of integers are exact in any order, if the kernel does nothing but such sums.
     let sums = |answer: Answer| match numbers {
@@ -15,7 +23,9 @@ pub fn targets(problem: &Problem, inputs: &Inputs, numbers: Numbers) -> Vec<Targ
     let x = data(0);
     let target = match problem {
         Problem::Conv2d { shape, bias, activation } => {
-            sums(reference::conv2d(shape, x, data(1), bias.then(|| data(2)))).then(*activation)
+            let bias = bias.then(|| data(2));
+            let target = sums(reference::conv2d(shape, x, data(1), bias));
+            winograd::conv2d(target, algo, shape, [x, data(1)], bias).then(*activation)
         }
         Problem::ConvTranspose2d { shape, bias, activation } => {
             sums(reference::conv_transpose2d(shape, x, data(1), bias.then(|| data(2)))).then(*activation)

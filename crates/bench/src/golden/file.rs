@@ -1,10 +1,11 @@
-//! The safetensors file: its list of cases, its tensors by name and extents.
+//! The safetensors file: its lists of cases and of networks, its tensors by name and extents.
 
-use safetensors::tensor::Metadata;
+use safetensors::tensor::{Metadata, TensorView};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tilewise_kernels::{Shape4, Tensor};
+use tilewise_model::Weights;
 
 use super::problem;
 
@@ -26,6 +27,22 @@ pub(super) struct CaseEntry {
     pub grads: Vec<String>,
 }
 
+/// One network of a file.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct NetworkEntry {
+    /// What rows and failures call it; with a slash, the prefix of its tensors in a file of several.
+    pub name: String,
+    /// `unet`, `cnn` or `autoencoder`.
+    pub net: String,
+    /// Its extents; which ones depends on the network. JSON, or a string of it.
+    pub config: Value,
+    /// `bce_with_logits`, `cross_entropy` or `mse`.
+    pub loss: String,
+    /// What its tensors' names begin with.
+    #[serde(skip)]
+    pub prefix: String,
+}
+
 /// A file in memory, its header validated.
 pub(super) struct GoldenFile {
     bytes: Vec<u8>,
@@ -33,24 +50,33 @@ pub(super) struct GoldenFile {
     /// Where the tensors begin: behind the length of the header (8 bytes) and the header.
     data_start: usize,
     pub cases: Vec<CaseEntry>,
+    pub networks: Vec<NetworkEntry>,
 }
 
 impl GoldenFile {
-    /// Validates the header and the list of cases.
-    pub fn parse(bytes: Vec<u8>) -> Result<Self, String> {
+    /// Validates the header and the lists. `name` is what to call the only network of a file.
+    pub fn parse(bytes: Vec<u8>, name: &str) -> Result<Self, String> {
         let (header_len, metadata) =
             SafeTensors::read_metadata(&bytes).map_err(|e| format!("expected a safetensors file: {e}"))?;
-        let list = metadata
-            .metadata()
-            .as_ref()
-            .and_then(|m| m.get("cases"))
-            .ok_or("expected the metadata key `cases`, a JSON list; got none")?;
-        let cases: Vec<CaseEntry> =
-            serde_json::from_str(list).map_err(|e| format!("metadata key `cases`: {e}"))?;
-        if cases.is_empty() {
-            return Err("metadata key `cases`: expected at least one case, got an empty list".to_owned());
+        let key = |key: &str| metadata.metadata().as_ref()?.get(key).cloned();
+        let cases: Vec<CaseEntry> = key("cases").map_or(Ok(Vec::new()), |text| list("cases", &text))?;
+        let mut networks: Vec<NetworkEntry> =
+            key("networks").map_or(Ok(Vec::new()), |text| list("networks", &text))?;
+        networks.iter_mut().for_each(|network| network.prefix = format!("{}/", network.name));
+        if let Some(net) = key("net") {
+            let expected = |which: &str| {
+                key(which).ok_or(format!("metadata key `{which}`: expected beside `net`, got none"))
+            };
+            let config = Value::String(expected("config")?);
+            let (name, prefix) = (name.to_owned(), String::new());
+            networks.push(NetworkEntry { name, net, config, loss: expected("loss")?, prefix });
         }
-        Ok(GoldenFile { bytes, metadata, data_start: 8 + header_len, cases })
+        if cases.is_empty() && networks.is_empty() {
+            return Err("expected the metadata key `cases` (a JSON list of operators), `networks` (of networks) or `net` \
+                        (of one); got none"
+                .to_owned());
+        }
+        Ok(GoldenFile { bytes, metadata, data_start: 8 + header_len, cases, networks })
     }
 
     /// The extents of tensor `case/name` as four, ones behind those that are stored.
@@ -73,15 +99,19 @@ impl GoldenFile {
     }
 
     /// The class of each sample of `logits`, in the order n, h, w, or what stands for the label that is ignored
-    /// ([`problem::ignored`]).
-    pub fn labels(&self, case: &str, logits: Shape4, ignored: Option<i64>) -> Result<Vec<usize>, String> {
+    /// ([`problem::ignored`]): the tensor `case/name`.
+    pub fn labels(
+        &self,
+        case: &str,
+        name: &str,
+        logits: Shape4,
+        ignored: Option<i64>,
+    ) -> Result<Vec<usize>, String> {
         let samples = logits.n * logits.h * logits.w;
-        self.with(case, "labels", |dtype, _, bytes| {
-            if dtype != Dtype::I64 || bytes.len() / 8 != samples {
-                return Err(format!(
-                    "tensor labels: expected {samples} I64, got {} {dtype:?}",
-                    bytes.len() / 8
-                ));
+        self.with(case, name, |dtype, shape, bytes| {
+            let labels = shape.n * shape.image_len();
+            if dtype != Dtype::I64 || labels != samples {
+                return Err(format!("tensor {name}: expected {samples} I64, got {labels} {dtype:?}"));
             }
             let class = |b: &[u8; 8]| {
                 let label = i64::from_le_bytes(*b);
@@ -91,10 +121,26 @@ impl GoldenFile {
                 usize::try_from(label)
                     .ok()
                     .filter(|&l| l < logits.c)
-                    .ok_or_else(|| format!("tensor labels: expected 0 to {}, got {label}", logits.c - 1))
+                    .ok_or_else(|| format!("tensor {name}: expected 0 to {}, got {label}", logits.c - 1))
             };
             bytes.as_chunks().0.iter().map(class).collect()
         })
+    }
+
+    /// The weights among the tensors of this prefix, under their names without it.
+    pub fn weights(&self, prefix: &str) -> Result<Weights, String> {
+        let mut views = Vec::new();
+        for (full, info) in self.metadata.tensors() {
+            let Some(name) = full.strip_prefix(prefix).filter(|name| !name.starts_with("golden/")) else {
+                continue;
+            };
+            let (start, end) = info.data_offsets;
+            let bytes = self.bytes[self.data_start..].get(start..end).unwrap_or_default();
+            let view = TensorView::new(info.dtype, info.shape.clone(), bytes);
+            views.push((name.to_owned(), view.map_err(|e| format!("tensor {full}: {e}"))?));
+        }
+        // As if they had been in a file of their own.
+        Weights::from_bytes(&safetensors::serialize(views, None).map_err(|e| e.to_string())?)
     }
 
     fn with<T>(
@@ -116,4 +162,13 @@ impl GoldenFile {
         shape.checked_len("golden", "tensor").map_err(|e| format!("tensor {name}: {e}"))?;
         read(info.dtype, shape, bytes)
     }
+}
+
+/// A list in the metadata, with at least one entry.
+fn list<T: serde::de::DeserializeOwned>(key: &str, text: &str) -> Result<Vec<T>, String> {
+    let entries: Vec<T> = serde_json::from_str(text).map_err(|e| format!("metadata key `{key}`: {e}"))?;
+    if entries.is_empty() {
+        return Err(format!("metadata key `{key}`: expected at least one entry, got an empty list"));
+    }
+    Ok(entries)
 }

@@ -1,6 +1,6 @@
-//! Golden cases: what another library computed, in a safetensors file.
+//! Golden cases: what another library computed, in a safetensors file: operators, or whole networks ([`network`]).
 //!
-//! The metadata key `cases` of the file is a JSON list; each entry is
+//! Of operators, the metadata key `cases` of the file is a JSON list; each entry is
 //! `{"name", "op", "params": {...}, "inputs": [...], "outputs": [...], "grads": [...]}`, and the tensor of input `x` is
 //! stored as `NAME/x`. `grads` names gradients (`gx` for `x`) for the incoming gradient `gy`, which is stored as an input.
 //! Tensors are f32, labels i64. `tools/make_golden.py` makes such files.
@@ -11,6 +11,7 @@
 //! read is an error, a case that cannot be understood a failure of its operator, and nothing is skipped in silence.
 
 mod file;
+pub mod network;
 mod problem;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,9 @@ const FILE_ROUNDINGS: usize = 2;
 /// The share of the kernels' tolerance that f64 sums taken in another order need.
 const ANOTHER_ORDER: f64 = 1e-6;
 
+/// How the names of golden files end, in folders.
+const ENDING: &str = "safetensors";
+
 /// Why a file cannot be read as golden cases.
 #[derive(Debug, thiserror::Error)]
 pub enum GoldenError {
@@ -40,7 +44,7 @@ pub enum GoldenError {
         /// What it said.
         source: std::io::Error,
     },
-    /// It is no safetensors file with a list of cases.
+    /// It is no safetensors file with cases or networks, or a folder without such files.
     #[error("{}: {what}", path.display())]
     Malformed {
         /// The file.
@@ -51,6 +55,7 @@ pub enum GoldenError {
 }
 
 /// Checks the cases of all files: those whose operator `options.ops` names, on `options.devices`, by `options.algos`.
+/// Of a folder, all files that end in `.safetensors`. Networks are checked unless operators or algorithms are chosen.
 /// `progress(done, total, case)` is called before each case.
 ///
 /// # Errors
@@ -60,15 +65,9 @@ pub fn run(
     options: &CheckOptions,
     progress: &dyn Fn(usize, usize, &str),
 ) -> Result<CheckReport, GoldenError> {
-    let files = paths
-        .iter()
-        .map(|path| {
-            let bytes =
-                std::fs::read(path).map_err(|source| GoldenError::Read { path: path.clone(), source })?;
-            GoldenFile::parse(bytes).map_err(|what| GoldenError::Malformed { path: path.clone(), what })
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let total = files.iter().map(|f| f.cases.len()).sum();
+    let paths = files_at(paths)?;
+    let files = paths.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    let total = files.iter().map(|f| f.cases.len() + f.networks.len()).sum();
     let (mut report, mut done) = (CheckReport::new(&options.devices), 0);
     for (path, file) in paths.iter().zip(&files) {
         for entry in &file.cases {
@@ -76,9 +75,42 @@ pub fn run(
             check_case(path, file, entry, options, &mut report);
             done += 1;
         }
+        for entry in &file.networks {
+            progress(done, total, &entry.name);
+            network::check(path, file, entry, options, &mut report);
+            done += 1;
+        }
     }
     progress(total, total, "");
     Ok(report)
+}
+
+/// These files, and those in these folders, by name.
+fn files_at(paths: &[PathBuf]) -> Result<Vec<PathBuf>, GoldenError> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let refused = |source| GoldenError::Read { path: path.clone(), source };
+        let entries = std::fs::read_dir(path).map_err(refused)?.map(|entry| entry.map(|entry| entry.path()));
+        let mut inside = entries.collect::<Result<Vec<_>, _>>().map_err(refused)?;
+        inside.retain(|file| file.extension().is_some_and(|ending| ending == ENDING));
+        inside.sort();
+        if inside.is_empty() {
+            let what = format!("expected at least one file *.{ENDING} in the folder, got none");
+            return Err(GoldenError::Malformed { path: path.clone(), what });
+        }
+        files.append(&mut inside);
+    }
+    Ok(files)
+}
+
+fn read(path: &Path) -> Result<GoldenFile, GoldenError> {
+    let bytes = std::fs::read(path).map_err(|source| GoldenError::Read { path: path.to_owned(), source })?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    GoldenFile::parse(bytes, &name).map_err(|what| GoldenError::Malformed { path: path.to_owned(), what })
 }
 
 fn check_case(
@@ -106,15 +138,22 @@ fn check_case(
         }
     };
     check_gradients(file, entry, &golden, options, report, &repro);
-    let own = oracle::targets(&golden.problem, &golden.inputs, Numbers::Real);
-    report
-        .row(&entry.op, REFERENCE, "f64")
-        .add(compare_oracle(&own, &golden.outputs), &entry.name, || repro(None, "-"));
+    let own = |algo| oracle::targets(&golden.problem, &golden.inputs, Numbers::Real, algo);
+    report.row(&entry.op, REFERENCE, "f64").add(
+        compare_oracle(&own(None), &golden.outputs),
+        &entry.name,
+        || repro(None, "-"),
+    );
     let with_values = |(own, want): (Target, &Tensor)| own.with_values(want.data(), FILE_ROUNDINGS);
-    let targets: Option<Vec<Target>> = own.into_iter().zip(&golden.outputs).map(with_values).collect();
+    let targets = |algo| -> Option<Vec<Target>> {
+        own(algo).into_iter().zip(&golden.outputs).map(with_values).collect()
+    };
+    let of_all = targets(None);
+    let mut by_algo = check::TargetsByAlgo::default();
     for (device, algo) in check::ways(options, &golden.problem) {
-        let outcome = match &targets {
-            Some(targets) => {
+        let outcome = match &of_all {
+            Some(of_all) => {
+                let targets = by_algo.get(algo, of_all, || targets(algo).unwrap_or_default());
                 check::solve_and_compare(&device, algo, &golden.problem, &golden.inputs, targets)
             }
             None => Err("the oracle's answer has another length".to_owned()),
@@ -174,12 +213,15 @@ fn check_gradients(
             .as_ref()
             .map_err(Clone::clone)
             .and_then(|gy| device.gradients(problem, inputs, gy).map_err(|e| e.to_string()));
+        let algo = device.algo_of_input_gradient(problem, inputs).map_err(|e| e.to_string());
         for (name, read) in &golden {
             let compare = || {
                 let (own, golden) = read.as_ref().map_err(Clone::clone)?;
                 let at = operands.iter().position(|operand| operand.name == **name);
                 let at = at.ok_or_else(|| format!("{name}: no kernel computes this gradient"))?;
-                let target = own.clone().with_values(golden.data(), FILE_ROUNDINGS);
+                let (algo, gy) = (algo.as_ref().map_err(Clone::clone)?, gy.as_ref().map_err(Clone::clone)?);
+                let own = check::winograd::gradient(own, *algo, problem, name, inputs, gy);
+                let target = own.with_values(golden.data(), FILE_ROUNDINGS);
                 let target = target.ok_or("the oracle's answer has another length")?;
                 Ok(target.compare(&solved.as_ref().map_err(Clone::clone)?[at]))
             };
@@ -227,7 +269,7 @@ impl GoldenCase {
         let labels = match &problem {
             Problem::CrossEntropy { input, .. } => {
                 let ignored = problem::ignore_index(entry);
-                file.labels(&entry.name, *input, ignored)?
+                file.labels(&entry.name, "labels", *input, ignored)?
             }
             _ => Vec::new(),
         };

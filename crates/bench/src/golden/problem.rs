@@ -202,7 +202,13 @@ pub(super) fn understand(file: &GoldenFile, entry: &CaseEntry) -> Result<Problem
         Op::Conv2d => {
             let p: Conv = params(entry)?;
             let (w, padding) = (shape("w")?, p.padding.into());
-            let p = Conv2dParams { stride: p.stride, padding, dilation: p.dilation, groups: p.groups };
+            let p = Conv2dParams {
+                stride: p.stride,
+                padding,
+                dilation: p.dilation,
+                groups: p.groups,
+                ..Conv2dParams::default()
+            };
             let shape = Conv2dShape::new(shape("x")?, w.n, [w.h, w.w], p).map_err(refused)?;
             Problem::Conv2d { shape, bias, activation: Activation::Identity }
         }

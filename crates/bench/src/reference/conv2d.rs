@@ -166,7 +166,8 @@ mod tests {
     #[test]
     fn elements_are_those_of_the_whole() {
         let padding = Padding { top: 2, bottom: 0, left: 1, right: 3 };
-        let params = Conv2dParams { stride: [2, 3], padding, dilation: [1, 2], groups: 2 };
+        let params =
+            Conv2dParams { stride: [2, 3], padding, dilation: [1, 2], groups: 2, ..Conv2dParams::default() };
         let shape = Conv2dShape::new(Shape4::new(2, 4, 7, 9), 6, [3, 2], params).unwrap();
         let numbers = |s: Shape4| -> Vec<f32> {
             (0..s.n * s.c * s.h * s.w).map(|i| (i * 7 % 17) as f32 - 8.0).collect()

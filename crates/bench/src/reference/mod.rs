@@ -21,6 +21,7 @@ mod pad;
 mod pool;
 mod softmax;
 mod upsample;
+mod winograd;
 
 pub use activation::{
     activation, activation_at, activation_backward, activation_roundings, derivative_at, erfc,
@@ -51,6 +52,7 @@ pub use pool::{
 };
 pub use softmax::{softmax, softmax_backward};
 pub use upsample::{upsample, upsample_backward};
+pub use winograd::Winograd;
 
 use tilewise_kernels::Shape4;
 

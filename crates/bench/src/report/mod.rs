@@ -1,11 +1,17 @@
 //! What was found, as tables for people (Markdown, so that they can be pasted) and as JSON for programs.
 
 mod check;
+mod contest;
+mod detection;
+mod model;
 mod throughput;
 
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
 pub use check::Matrix;
+pub use contest::{Contender, Contest};
+pub use detection::{Detections, DetectorRow};
+pub use model::ModelRow;
 pub use throughput::{Rate, Report, Row};
 
 /// A table whose columns from `numbers` on are aligned to the right.

@@ -8,6 +8,7 @@ use super::{
     ConvInputCall, ConvWeightsCall, CpuMeter, GpuMeter, Label, Measured, Meter, Options, Pass, Progress,
     Sample, Work, Workload, fill, filled,
 };
+use crate::check::winograd;
 use crate::compare::Target;
 use crate::error::{Error, Result};
 use crate::reference::{self, Answer};
@@ -56,7 +57,7 @@ impl<B: Measured> Workload for ConvCall<B> {
 
     fn sample(&self) -> tilewise_kernels::Result<Option<Sample>> {
         let (x, y) = (self.device.download(&self.x)?, self.device.download(&self.y)?);
-        Ok(Some(sample(&self.shape, &x, &self.weights, &self.bias, &y)))
+        Ok(Some(sample(&self.shape, self.algo(), &x, &self.weights, &self.bias, &y)))
     }
 
     fn work(&self) -> Work {
@@ -65,7 +66,14 @@ impl<B: Measured> Workload for ConvCall<B> {
 }
 
 /// The reference and `y = relu(conv(x) + bias)` at some positions.
-pub fn sample(shape: &Conv2dShape, x: &Tensor, weights: &Tensor, bias: &[f32], y: &Tensor) -> Sample {
+pub fn sample(
+    shape: &Conv2dShape,
+    algo: Conv2dAlgo,
+    x: &Tensor,
+    weights: &Tensor,
+    bias: &[f32],
+    y: &Tensor,
+) -> Sample {
     let positions = sample_positions(shape.output());
     let at = |&at: &[usize; 4]| reference::conv2d_at(shape, x.data(), weights.data(), Some(bias), at);
     let (value, magnitude) = positions.iter().map(at).unzip();
@@ -78,7 +86,9 @@ pub fn sample(shape: &Conv2dShape, x: &Tensor, weights: &Tensor, bias: &[f32], y
         roundings: shape.depth() + 1,
     };
     let got = positions.iter().map(|&[n, o, i, j]| y.at(n, o, i, j)).collect();
-    (Target::rounded(answer).then(Activation::Relu), got)
+    let target = Target::rounded(answer);
+    let target = winograd::conv2d_at(target, algo, shape, [x.data(), weights.data()], bias, &positions);
+    (target.then(Activation::Relu), got)
 }
 
 /// The corners of the first and the last plane, and positions at random.

@@ -5,6 +5,7 @@ use tilewise_kernels::{Conv2dShape, DeviceTensor, Shape4, Tensor, Update};
 
 use super::conv2d::sample_positions;
 use super::{Measured, Sample, Work, Workload, filled, picked};
+use crate::check::winograd;
 use crate::compare::Target;
 use crate::reference::{self, Answer};
 
@@ -48,7 +49,14 @@ impl<B: Measured> Workload for ConvInputCall<B> {
         let weights = self.shape.weights();
         let roundings = weights.n / self.shape.params().groups * weights.h * weights.w;
         let at = |to| reference::conv2d_backward_input_at(&self.shape, self.weights.data(), gy.data(), to);
-        Ok(Some(sampled(&gx, roundings, at)))
+        let (target, got) = sampled(&gx, roundings, at);
+        let (w, gy, positions) = (self.weights.data(), gy.data(), sample_positions(gx.shape()));
+        let target = match self.algo().parse() {
+            Ok(algo) => winograd::conv2d_backward_input_at(target, algo, &self.shape, w, gy, &positions),
+            // No algorithm of its own: phases of a stride, or a GPU's.
+            Err(_) => target,
+        };
+        Ok(Some((target, got)))
     }
 
     fn work(&self) -> Work {

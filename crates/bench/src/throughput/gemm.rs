@@ -2,7 +2,7 @@
 
 use tilewise_kernels::cpu::gemm::{MicrokernelProbe, probe_microkernel};
 use tilewise_kernels::{
-    Activation, Conv2dParams, Conv2dShape, DeviceTensor, Isa, LinearShape, Shape4, Tensor,
+    Activation, Conv2dAlgo, Conv2dParams, Conv2dShape, DeviceTensor, Isa, LinearShape, Shape4, Tensor,
 };
 
 use super::{
@@ -51,7 +51,7 @@ impl<B: Measured> Workload for GemmCall<B> {
         let params = Conv2dParams::default();
         let shape = Conv2dShape::new(self.shape.input(), self.shape.output().c, [1, 1], params)?;
         let (x, y) = (self.device.download(&self.x)?, self.device.download(&self.y)?);
-        Ok(Some(conv2d::sample(&shape, &x, &self.weights, &self.bias, &y)))
+        Ok(Some(conv2d::sample(&shape, Conv2dAlgo::Pointwise, &x, &self.weights, &self.bias, &y)))
     }
 
     fn work(&self) -> Work {

@@ -2,13 +2,14 @@
 //!
 //! A [`Workload`] is an operator with its shape, inputs, output buffer and (where it has any) packed weights: all
 //! that is allocated is allocated before the clock starts. [`Meter::measure`] times it, on the CPU or on the GPU, and
-//! compares its last output with the reference.
+//! compares its last output with the reference. Whole networks are timed by [`model`].
 
 mod batch_norm;
 mod conv2d;
 mod conv2d_backward;
 mod gemm;
 mod meter;
+mod model;
 mod optimiser;
 mod pool;
 mod relu;
@@ -24,6 +25,7 @@ pub use conv2d::{ConvCall, conv2d, sample, shape_text};
 pub use conv2d_backward::{ConvInputCall, ConvWeightsCall};
 pub use gemm::{GemmCall, PRODUCTS, Product, gemm};
 pub use meter::{CpuMeter, GpuMeter, Measured, Meter};
+pub use model::{Mode, ModelProblem, model};
 pub use optimiser::{COUNTS, OptimiserCall, STEPS, Step, optimiser};
 pub use pool::{POOLINGS, PoolBackwardCall, PoolCall, PoolLayer, Pooling, pool};
 pub use relu::{ActivationBackwardCall, ActivationCall, MAPS, relu};

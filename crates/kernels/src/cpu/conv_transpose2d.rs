@@ -10,7 +10,8 @@ use crate::cpu::{Cpu, expect_shape};
 use crate::error::Result;
 use crate::shape::correlation::{Correlation, Placement};
 use crate::shape::{
-    Activation, ConvTranspose2dParams, ConvTranspose2dShape, Update, check_new_weights, check_weights,
+    Accuracy, Activation, ConvTranspose2dParams, ConvTranspose2dShape, Update, check_new_weights,
+    check_weights,
 };
 use crate::tensor::{Tensor, TensorView, TensorViewMut, checked_product};
 
@@ -56,7 +57,7 @@ impl ConvTranspose2dPlan {
         let w = shape.weights();
         check_weights(OP, weights, w.checked_len(OP, "weights")?, bias, shape.output().c)?;
         activation.validate()?;
-        let engine = PhasedEngine::new(cpu, OP, shape, activation)?;
+        let engine = PhasedEngine::new(cpu, OP, shape, activation, Accuracy::Exact)?;
         let mut plan = ConvTranspose2dPlan { engine, has_bias: bias.is_some() };
         plan.set_weights(TensorView::new(weights, w, w.image_len())?, bias)?;
         Ok(plan)
@@ -154,6 +155,7 @@ impl ConvTranspose2dBackwardInputPlan {
             correlation: &correlation,
             placement: Placement::dense(correlation.output),
             activation: Activation::Identity,
+            accuracy: Accuracy::Exact,
         };
         let engine = Engine::new(cpu, spec, None, |_| true)?;
         let strands = cpu.thread_count();

@@ -1,13 +1,13 @@
 //! Convolution: parameters and the validated shape.
 
 use crate::error::{Dims, Error, Expected, Result};
-use crate::shape::{Padding, at_least_one, window};
+use crate::shape::{Accuracy, Padding, at_least_one, window};
 use crate::tensor::{Shape4, checked_product};
 
 const OP: &str = "conv2d";
 
-/// Stride, padding, dilation and groups of a convolution; the default is stride 1, no padding, dilation 1, one
-/// group.
+/// Stride, padding, dilation and groups of a convolution, and how closely it must be computed; the default is stride 1, no
+/// padding, dilation 1, one group, [`Accuracy::Default`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Conv2dParams {
     /// Input rows and columns from one output to the next: `[height, width]`.
@@ -18,11 +18,19 @@ pub struct Conv2dParams {
     pub dilation: [usize; 2],
     /// The channels are split into this many groups, each convolved alone; as many as channels is depthwise.
     pub groups: usize,
+    /// How closely the result, and the gradient to the input, must be computed.
+    pub accuracy: Accuracy,
 }
 
 impl Default for Conv2dParams {
     fn default() -> Self {
-        Conv2dParams { stride: [1, 1], padding: Padding::default(), dilation: [1, 1], groups: 1 }
+        Conv2dParams {
+            stride: [1, 1],
+            padding: Padding::default(),
+            dilation: [1, 1],
+            groups: 1,
+            accuracy: Accuracy::Default,
+        }
     }
 }
 
@@ -48,6 +56,12 @@ impl Conv2dParams {
     /// The number of groups.
     pub const fn groups(mut self, groups: usize) -> Self {
         self.groups = groups;
+        self
+    }
+
+    /// How closely the result, and the gradient to the input, must be computed.
+    pub const fn accuracy(mut self, accuracy: Accuracy) -> Self {
+        self.accuracy = accuracy;
         self
     }
 
@@ -130,7 +144,7 @@ impl Conv2dShape {
     /// # Errors
     /// [`Error::Invalid`] or [`Error::Overflow`].
     pub fn new(input: Shape4, out_channels: usize, kernel: [usize; 2], params: Conv2dParams) -> Result<Self> {
-        let Conv2dParams { stride, padding: p, dilation, groups } = params;
+        let Conv2dParams { stride, padding: p, dilation, groups, .. } = params;
         validate_window(OP, input, kernel, stride, dilation)?;
         at_least_one(OP, &[("output channels", out_channels), ("groups", groups)])?;
         validate_groups(OP, input.c, out_channels, groups)?;

@@ -20,7 +20,7 @@ pub(crate) mod upsample;
 pub mod window;
 
 pub use activation::Activation;
-pub use algo::Conv2dAlgo;
+pub use algo::{Accuracy, Conv2dAlgo};
 pub use concat::concat_shape;
 pub use conv_transpose2d::{ConvTranspose2dParams, ConvTranspose2dShape};
 pub use conv2d::{Conv2dParams, Conv2dShape};

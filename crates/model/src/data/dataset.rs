@@ -160,6 +160,37 @@ impl Dataset {
         Ok(Dataset { images: gather(&self.images, indices)?, targets })
     }
 
+    /// Several data sets one behind the other. Classes go by their numbers; the longest list of names holds for all.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there are none, or images or targets are not of the same kind; [`Error::Kernel`] if memory
+    /// runs out.
+    pub fn concatenated(mut sets: Vec<Self>) -> Result<Self> {
+        if sets.len() <= 1 {
+            return sets.pop().ok_or_else(|| Error::invalid("data sets", "at least one", 0));
+        }
+        let images = append(sets.iter().map(|set| &set.images))?;
+        let targets = match &sets[0].targets {
+            Targets::None => match sets.iter().find(|set| set.targets != Targets::None) {
+                None => Targets::None,
+                Some(other) => {
+                    let expected = Targets::None.describe();
+                    return Err(Error::invalid("data sets: targets", expected, other.targets.describe()));
+                }
+            },
+            Targets::Masks(_) => {
+                let masks = sets.iter().map(Dataset::masks).collect::<Result<Vec<_>>>()?;
+                Targets::Masks(append(masks.into_iter())?)
+            }
+            Targets::Labels { .. } => {
+                let labels = sets.iter().map(Dataset::labels).collect::<Result<Vec<_>>>()?.concat();
+                let names = sets.iter().map(Dataset::class_names).max_by_key(|names| names.len());
+                Targets::Labels { labels, names: names.unwrap_or_default().to_vec() }
+            }
+        };
+        Dataset::new(images, targets)
+    }
+
     /// The images to train on, and those held out: every `holdout`-th, those where `index % holdout == holdout - 1`.
     ///
     /// # Errors
@@ -237,6 +268,25 @@ pub fn split_indices(len: usize, holdout: usize) -> Result<[Vec<usize>; 2]> {
     Ok([train, held_out])
 }
 
+/// All images one behind the other.
+fn append<'a>(parts: impl Iterator<Item = &'a Tensor> + Clone) -> Result<Tensor> {
+    let mut shape = Shape4::new(0, 0, 0, 0);
+    for part in parts.clone().map(Tensor::shape) {
+        if shape.n > 0 && (Shape4 { n: part.n, ..shape }) != part {
+            return Err(Error::invalid("data sets: images", Shape4 { n: part.n, ..shape }, part));
+        }
+        shape = Shape4 { n: shape.n + part.n, ..part };
+    }
+    let mut all = Tensor::zeros(shape)?;
+    let mut rest = all.data_mut();
+    for part in parts {
+        let (to, behind) = rest.split_at_mut(part.data().len());
+        to.copy_from_slice(part.data());
+        rest = behind;
+    }
+    Ok(all)
+}
+
 /// The images at `indices`.
 fn gather(from: &Tensor, indices: &[usize]) -> Result<Tensor> {
     let shape = Shape4 { n: indices.len(), ..from.shape() };
@@ -301,6 +351,25 @@ mod tests {
         assert!(set.subset(&[3]).is_err() && set.of_class(2).is_err() && set.masks().is_err());
         assert!(set.class("cat").unwrap_err().to_string().contains("class 0, class 1"));
         assert!(set.subset(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn sets_are_joined_if_they_are_of_one_kind() {
+        let set = labelled(&[0, 1, 1], 2).unwrap();
+        let all = Dataset::concatenated(vec![set.clone(), labelled(&[2, 0, 0], 3).unwrap()]).unwrap();
+        assert_eq!((all.labels().unwrap(), all.class_names().len()), (&[0, 1, 1, 2, 0, 0][..], 3));
+        assert_eq!(all.images().at(4, 1, 0, 2), 112.0);
+        assert_eq!(Dataset::concatenated(vec![set.clone()]).unwrap(), set);
+        let unlabelled = Dataset::new(images(3), Targets::None).unwrap();
+        let smaller = Dataset::new(Tensor::zeros(Shape4::new(1, 2, 2, 2)).unwrap(), Targets::None).unwrap();
+        for sets in [
+            vec![],
+            vec![set.clone(), unlabelled.clone()],
+            vec![unlabelled.clone(), set],
+            vec![unlabelled, smaller],
+        ] {
+            assert!(Dataset::concatenated(sets).is_err());
+        }
     }
 
     #[test]

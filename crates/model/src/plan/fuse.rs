@@ -8,9 +8,12 @@ use crate::graph::{Graph, Op, Value};
 /// The units of a network, in order of their computation.
 pub(super) fn units(graph: &Graph, roots: &[Value], mode: Mode) -> Vec<Unit> {
     let layers = graph.layers();
+    // Who takes a value, on the way to the result; what leads nowhere is not computed.
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); layers.len()];
-    for (i, layer) in layers.iter().enumerate() {
-        layer.inputs.iter().for_each(|value| readers[value.0].push(i));
+    for (i, layer) in layers.iter().enumerate().rev() {
+        if Value(i) == graph.output() || !readers[i].is_empty() {
+            layer.operands().iter().for_each(|value| readers[value.0].push(i));
+        }
     }
     // The layer behind another, if nothing else takes what the other makes.
     let only_reader = |value: Value| match readers[value.0][..] {
@@ -21,20 +24,17 @@ pub(super) fn units(graph: &Graph, roots: &[Value], mode: Mode) -> Vec<Unit> {
     let mut fused = vec![false; layers.len()];
     let mut units = Vec::new();
     for (i, layer) in layers.iter().enumerate().skip(1) {
-        if fused[i] || roots[i] != Value(i) {
+        let needed = Value(i) == graph.output() || !readers[i].is_empty();
+        if !needed || fused[i] || roots[i] != Value(i) {
             continue;
         }
         let mut unit = Unit {
             layer: i,
             norm: None,
             activation: Activation::Identity,
-            inputs: layer.inputs.clone(),
+            inputs: layer.operands().to_vec(),
             output: Value(i),
         };
-        if layer.op == Op::FitTo {
-            // Of the second input, only the size matters.
-            unit.inputs.truncate(1);
-        }
         if let Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::Linear { .. } = layer.op {
             if mode == Mode::Inference
                 && let Some(norm) = only_reader(unit.output)

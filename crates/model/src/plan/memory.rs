@@ -160,21 +160,29 @@ impl Layout<'_> {
                     continue;
                 }
                 self.part_of[v] = Some((unit.output.0, first));
-                // A kernel must not write where it reads: a device may bind memory in one way only.
-                if self
-                    .units
-                    .iter()
-                    .any(|unit| self.op(unit) != Op::Concat && self.reads_what_it_writes(unit))
-                {
+                if self.units.iter().any(|unit| self.conflicts(unit, Item::Value)) {
                     self.part_of[v] = None;
                 }
             }
         }
     }
 
-    fn reads_what_it_writes(&self, unit: &Unit) -> bool {
-        let output = self.storage(Item::Value(unit.output.0)).0;
-        unit.inputs.iter().any(|value| self.storage(Item::Value(self.root(*value))).0 == output)
+    /// Whether a unit's kernel would read and write one storage: a device may bind memory in one way only. (The gradients of a
+    /// unit are written where its inputs' are, and read where its output's are.) What is in its place already is not copied.
+    fn conflicts(&self, unit: &Unit, item: impl Fn(usize) -> Item) -> bool {
+        let output = item(unit.output.0);
+        let parts = match self.op(unit) {
+            Op::Add if matches!(output, Item::Gradient(_)) => {
+                self.parts(unit).into_iter().map(|(v, _)| (v, Some(0))).collect()
+            }
+            Op::Concat => self.parts(unit).into_iter().map(|(v, first)| (v, Some(first))).collect(),
+            _ => unit.inputs.iter().map(|value| (self.root(*value), None)).collect::<Vec<_>>(),
+        };
+        parts.into_iter().any(|(v, first)| {
+            let in_place =
+                first.is_some_and(|first| self.first_channel(output) + first == self.first_channel(item(v)));
+            self.storage(item(v)).0 == self.storage(output).0 && !in_place
+        })
     }
 
     /// For every root that has a gradient: who writes it first (the last that reads the value; the loss, the output's).
@@ -224,15 +232,7 @@ impl Layout<'_> {
                     continue;
                 }
                 self.gradient_part_of[v] = Some((unit.output.0, first));
-                let conflict = |unit: &Unit| {
-                    let gradient = self.storage(Item::Gradient(unit.output.0)).0;
-                    !matches!(self.op(unit), Op::Concat | Op::Add)
-                        && unit
-                            .inputs
-                            .iter()
-                            .any(|x| self.storage(Item::Gradient(self.root(*x))).0 == gradient)
-                };
-                if self.units.iter().any(conflict) {
+                if self.units.iter().any(|unit| self.conflicts(unit, Item::Gradient)) {
                     self.gradient_part_of[v] = None;
                 }
             }

@@ -11,7 +11,7 @@ use crate::graph::Op;
 
 /// An operator with weights, its sizes known to fit.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum WeightedShape {
+pub(crate) enum WeightedShape {
     Conv2d(Conv2dShape),
     ConvTranspose2d(ConvTranspose2dShape),
     Linear(LinearShape),
@@ -46,15 +46,6 @@ impl WeightedShape {
             WeightedShape::Conv2d(shape) => shape.weights(),
             WeightedShape::ConvTranspose2d(shape) => shape.weights(),
             WeightedShape::Linear(shape) => shape.weights(),
-        }
-    }
-
-    /// Multiplies and adds of one pass.
-    pub fn macs(&self) -> f64 {
-        match self {
-            WeightedShape::Conv2d(shape) => shape.macs(),
-            WeightedShape::ConvTranspose2d(shape) => shape.macs(),
-            WeightedShape::Linear(shape) => shape.macs(),
         }
     }
 

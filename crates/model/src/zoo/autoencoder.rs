@@ -6,6 +6,7 @@ use tilewise_kernels::{Activation, Conv2dParams, ConvTranspose2dParams, Shape4};
 use super::{Nonlinearity, check_depth, check_size};
 use crate::error::Result;
 use crate::graph::Graph;
+use crate::weights::Weights;
 
 /// A network that learns to give back what it sees, through fewer numbers than it sees.
 ///
@@ -25,6 +26,9 @@ pub struct AutoEncoder {
     pub maps: Vec<usize>,
     /// Numbers in the middle; 0 for none but the feature maps.
     pub latent: usize,
+    /// Whether the function of the hidden layers follows the numbers in the middle, too; without, they may have any sign, and
+    /// carry more.
+    pub latent_activation: bool,
     /// The function behind each hidden layer.
     pub activation: Nonlinearity,
 }
@@ -36,12 +40,21 @@ impl Default for AutoEncoder {
             size: 28,
             maps: vec![16, 32],
             latent: 0,
+            latent_activation: true,
             activation: Nonlinearity::Relu,
         }
     }
 }
 
 impl AutoEncoder {
+    /// The network for images of this shape whose feature maps and latent numbers are as many as these weights have.
+    pub fn of_weights(weights: &Weights, in_channels: usize, size: usize) -> Self {
+        let first = |name: &str| weights.get(name)?.dims.first().copied();
+        let maps = (1..).map_while(|i| first(&format!("enc{i}.weight"))).collect();
+        let latent = first("latent.weight").unwrap_or(0);
+        AutoEncoder { in_channels, size, maps, latent, ..AutoEncoder::default() }
+    }
+
     /// The network: images to images of the same shape, within 0..=1.
     ///
     /// # Errors
@@ -69,6 +82,9 @@ impl AutoEncoder {
             let Shape4 { c, h, w, .. } = net.shape(x);
             x = net.flatten(x)?;
             x = net.linear("latent", x, self.latent)?;
+            if self.latent_activation {
+                x = net.activation(x, self.activation.into())?;
+            }
             x = net.linear("expand", x, c * h * w)?;
             x = net.activation(x, self.activation.into())?;
             x = net.reshape(x, [c, h, w])?;

@@ -1,7 +1,7 @@
 //! Which algorithm for which shape: a table, read from the top.
 
 use crate::cpu::conv2d::engine::Spec;
-use crate::shape::Conv2dAlgo;
+use crate::shape::{Accuracy, Conv2dAlgo};
 use crate::simd::Isa;
 
 /// The first row of the table that fits and that `allowed` allows.
@@ -42,6 +42,29 @@ const TABLE: &[Row] = &[
         fits: |isa, spec| spec.correlation.channels <= 4 && width(spec) * 4 >= isa.lanes() * 3,
         why: "few input channels: the sums are too short to pay for a transposed store",
     },
+    // The thresholds were measured on AVX2: docs/performance.md.
+    Row {
+        algo: Conv2dAlgo::WinogradF6,
+        // Where the products are many channels deep, they leave the transforms nothing to gain.
+        fits: |isa, spec| {
+            let shallow = spec.correlation.channels <= 128 && tiles(spec, 6) >= 100;
+            spec.accuracy == Accuracy::Fast && winograd_pays(isa, spec) && shallow
+        },
+        why: "3x3, stride 1, accuracy Fast, few channels: tiles of 6x6 by a fifth of the multiplications",
+    },
+    Row {
+        algo: Conv2dAlgo::WinogradF2,
+        fits: |isa, spec| {
+            let small = products(spec, 2) <= products(spec, 4) || streams_weights(spec);
+            spec.accuracy != Accuracy::Exact && winograd_pays(isa, spec) && small
+        },
+        why: "3x3, stride 1, a small plane: tiles of 2x2 fit it, and read fewer transformed weights than those of 4x4",
+    },
+    Row {
+        algo: Conv2dAlgo::WinogradF4,
+        fits: |isa, spec| spec.accuracy != Accuracy::Exact && winograd_pays(isa, spec),
+        why: "3x3, stride 1: tiles of 4x4 by a quarter of the multiplications",
+    },
     Row {
         algo: Conv2dAlgo::Im2col,
         // 2x2x512 to 512: unfolded 78% of the microkernel's speed against 67% (AVX-512), 68% against 44% (AVX2);
@@ -55,6 +78,32 @@ const TABLE: &[Row] = &[
         why: "enough channels and pixels for full tiles, read from a padded copy without unfolding",
     },
 ];
+
+/// Whether Winograd's algorithm is ahead of the others: enough channels on both sides of the products to pay for the
+/// transforms (and, for the input, enough to stay within three times the error of direct algorithms).
+fn winograd_pays(isa: Isa, spec: &Spec<'_>) -> bool {
+    let channels = spec.correlation.channels;
+    let enough = channels >= 16 && spec.outputs >= isa.lanes() && channels <= 16 * spec.outputs;
+    let whole = spec.correlation.taps.len() == 9 && spec.placement.column == 1;
+    whole && enough && spec.correlation.output.iter().all(|&extent| extent >= 4)
+}
+
+/// Tiles of `m` by `m` outputs of all images.
+fn tiles(spec: &Spec<'_>, m: usize) -> usize {
+    let [rows, columns] = spec.correlation.output.map(|extent| extent.div_ceil(m));
+    spec.images * rows * columns
+}
+
+/// Products of a channel in tiles of `m` by `m`: more than outputs need, where the tiles reach beyond them.
+fn products(spec: &Spec<'_>, m: usize) -> usize {
+    tiles(spec, m) * (m + 2) * (m + 2)
+}
+
+/// Whether each transformed weight serves so few tiles of 4x4 that reading it costs more than multiplying with it.
+fn streams_weights(spec: &Spec<'_>) -> bool {
+    let tiles = tiles(spec, 4);
+    tiles <= 16 && spec.correlation.channels * spec.outputs >= 16 * 1024 * tiles
+}
 
 /// Outputs of a row.
 fn width(spec: &Spec<'_>) -> usize {

@@ -10,7 +10,9 @@ use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::Result;
 use crate::shape::correlation::Correlation;
-use crate::shape::{Activation, Conv2dShape, ConvTranspose2dShape, Update, check_new_weights, check_weights};
+use crate::shape::{
+    Activation, Conv2dAlgo, Conv2dShape, ConvTranspose2dShape, Update, check_new_weights, check_weights,
+};
 use crate::tensor::{TensorView, TensorViewMut};
 
 const INPUT: &str = "conv2d_backward_input";
@@ -45,7 +47,8 @@ impl Conv2dBackwardInputPlan {
         let w = shape.weights();
         check_weights(INPUT, weights, w.checked_len(INPUT, "weights")?, None, w.n)?;
         let transposed = ConvTranspose2dShape::of_gradient(&shape)?;
-        let mut engine = PhasedEngine::new(cpu, INPUT, transposed, Activation::Identity)?;
+        let mut engine =
+            PhasedEngine::new(cpu, INPUT, transposed, Activation::Identity, shape.params().accuracy)?;
         engine.set_weights(TensorView::new(weights, w, w.image_len())?);
         Ok(Conv2dBackwardInputPlan { shape, engine })
     }
@@ -63,6 +66,11 @@ impl Conv2dBackwardInputPlan {
     /// The convolution's shape.
     pub fn shape(&self) -> &Conv2dShape {
         &self.shape
+    }
+
+    /// The algorithm chosen; none where a stride needs several convolutions.
+    pub fn algo(&self) -> Option<Conv2dAlgo> {
+        self.engine.algo()
     }
 
     /// What was chosen, and why.

@@ -7,10 +7,11 @@ use crate::cpu::conv2d::direct::Direct;
 use crate::cpu::conv2d::im2col::Im2col;
 use crate::cpu::conv2d::implicit::ImplicitGemm;
 use crate::cpu::conv2d::pointwise::Pointwise;
+use crate::cpu::conv2d::winograd::{self, Tile, Winograd};
 use crate::cpu::gemm::{Epilogue, Panels, Rows};
 use crate::error::Result;
 use crate::shape::correlation::{Correlation, Placement};
-use crate::shape::{Activation, Conv2dAlgo, Update};
+use crate::shape::{Accuracy, Activation, Conv2dAlgo, Update};
 use crate::simd::Isa;
 use crate::tensor::{TensorView, TensorViewMut};
 
@@ -25,6 +26,7 @@ pub(crate) struct Spec<'a> {
     pub correlation: &'a Correlation,
     pub placement: Placement,
     pub activation: Activation,
+    pub accuracy: Accuracy,
 }
 
 impl Spec<'_> {
@@ -39,6 +41,9 @@ impl Spec<'_> {
             Conv2dAlgo::Depthwise => channels == 1,
             Conv2dAlgo::Im2col => self.is_dense(),
             Conv2dAlgo::Direct | Conv2dAlgo::ImplicitGemm => true,
+            Conv2dAlgo::WinogradF2 | Conv2dAlgo::WinogradF4 | Conv2dAlgo::WinogradF6 => {
+                winograd::computes(self.correlation)
+            }
         }
     }
 
@@ -65,6 +70,7 @@ enum Kind {
     Im2col(Im2col),
     Pointwise(Pointwise),
     Direct(Direct),
+    Winograd(Winograd),
 }
 
 impl Engine {
@@ -86,6 +92,7 @@ impl Engine {
         let epilogues = || -> Result<Vec<Epilogue>> {
             (0..spec.groups).map(|_| Epilogue::new(spec.outputs, spec.activation)).collect()
         };
+        let winograd = |tile| Winograd::new(cpu, &spec, tile, epilogues()?).map(Kind::Winograd);
         let kind = match algo {
             Conv2dAlgo::Direct | Conv2dAlgo::Depthwise => Kind::Direct(Direct::new(isa, &spec)?),
             Conv2dAlgo::Pointwise => Kind::Pointwise(Pointwise::new(isa, &spec, panels()?, epilogues()?)?),
@@ -93,6 +100,9 @@ impl Engine {
             Conv2dAlgo::ImplicitGemm => {
                 Kind::Implicit(ImplicitGemm::new(cpu, &spec, panels()?, epilogues()?)?)
             }
+            Conv2dAlgo::WinogradF2 => winograd(Tile::Two)?,
+            Conv2dAlgo::WinogradF4 => winograd(Tile::Four)?,
+            Conv2dAlgo::WinogradF6 => winograd(Tile::Six)?,
         };
         let taps = spec.correlation.taps.iter().map(|tap| tap.index).collect();
         Ok(Engine { algo, why, kind, taps })
@@ -123,6 +133,7 @@ impl Engine {
             Kind::Im2col(e) => e.strand_len(isa),
             Kind::Pointwise(e) => e.strand_len(isa),
             Kind::Direct(e) => e.strand_len(),
+            Kind::Winograd(e) => e.strand_len(),
         }
     }
 
@@ -130,6 +141,7 @@ impl Engine {
     pub fn set_weights(&mut self, weight: impl Fn(usize, usize, usize, usize) -> f32 + Copy) {
         let panels = match &mut self.kind {
             Kind::Direct(direct) => return direct.set_weights(&self.taps, weight),
+            Kind::Winograd(winograd) => return winograd.set_weights(weight),
             Kind::Implicit(e) => &mut e.panels,
             Kind::Im2col(e) => &mut e.panels,
             Kind::Pointwise(e) => &mut e.panels,
@@ -149,6 +161,7 @@ impl Engine {
             Kind::Implicit(e) => &mut e.epilogues,
             Kind::Im2col(e) => &mut e.epilogues,
             Kind::Pointwise(e) => &mut e.epilogues,
+            Kind::Winograd(e) => &mut e.epilogues,
         };
         let outputs = bias.len() / epilogues.len();
         for (epilogue, bias) in epilogues.iter_mut().zip(bias.chunks_exact(outputs)) {
@@ -176,6 +189,7 @@ impl Engine {
                 Kind::Im2col(e) => e.run(isa, x, y, update, strands, scratch),
                 Kind::Pointwise(e) => e.run(isa, x, y, update, strands, scratch),
                 Kind::Direct(e) => e.run(isa, x, y, update, strands, scratch),
+                Kind::Winograd(e) => e.run(x, y, update, strands, scratch),
             }
         }
     }

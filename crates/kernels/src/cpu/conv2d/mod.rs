@@ -12,6 +12,7 @@ pub(crate) mod patches;
 pub(crate) mod phased;
 mod pointwise;
 pub(crate) mod weights;
+mod winograd;
 
 pub use backward::{Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan};
 
@@ -87,6 +88,7 @@ impl Conv2dPlan {
             correlation: &Correlation::conv2d(&shape),
             placement: Placement::conv2d(&shape),
             activation,
+            accuracy: shape.params().accuracy,
         };
         let engine = Engine::new(cpu, spec, algo, |algo| algo.supports(&shape))?;
         let strands = cpu.thread_count();

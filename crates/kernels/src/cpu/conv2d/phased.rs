@@ -8,7 +8,7 @@ use crate::cpu::plan::Description;
 use crate::cpu::{Cpu, threads};
 use crate::error::Result;
 use crate::shape::correlation::Phases;
-use crate::shape::{Activation, ConvTranspose2dShape, Update};
+use crate::shape::{Accuracy, Activation, Conv2dAlgo, ConvTranspose2dShape, Update};
 use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut, checked_product};
 
 /// What a transposed convolution and the gradient of a convolution to its input have in common.
@@ -31,6 +31,7 @@ impl PhasedEngine {
         op: &'static str,
         shape: ConvTranspose2dShape,
         activation: Activation,
+        accuracy: Accuracy,
     ) -> Result<Self> {
         let output = shape.output();
         let Phases { reached, leave_gaps } = Phases::new(&shape);
@@ -45,6 +46,7 @@ impl PhasedEngine {
                     correlation,
                     placement: *placement,
                     activation,
+                    accuracy,
                 };
                 Engine::new(cpu, spec, None, |_| true)
             })
@@ -62,6 +64,14 @@ impl PhasedEngine {
 
     pub fn shape(&self) -> &ConvTranspose2dShape {
         &self.shape
+    }
+
+    /// The algorithm, if there is one for all outputs.
+    pub fn algo(&self) -> Option<Conv2dAlgo> {
+        match &self.phases[..] {
+            [only] => Some(only.algo()),
+            _ => None,
+        }
     }
 
     /// What was chosen, and why.

@@ -24,27 +24,39 @@ pub(crate) struct Part<'a> {
 }
 
 /// Where the rows of a tile of A lie.
-trait Left: Copy {
+pub(crate) trait Left: Copy {
     /// Row `i` at an offset.
     ///
     /// # Safety
     /// There is such a row, and it can be read there.
-    unsafe fn at(self, i: usize, offset: usize) -> f32;
+    unsafe fn at<S: Simd>(self, i: usize, offset: usize) -> f32;
 }
 
 /// Side by side.
 impl Left for *const f32 {
     #[inline(always)]
-    unsafe fn at(self, i: usize, offset: usize) -> f32 {
+    unsafe fn at<S: Simd>(self, i: usize, offset: usize) -> f32 {
         // SAFETY: the caller's promise. In this order: one address for all rows of an offset.
         unsafe { *self.add(offset).add(i) }
+    }
+}
+
+/// Rows a vector apart: what was written with channels as lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct VectorsApart(pub *const f32);
+
+impl Left for VectorsApart {
+    #[inline(always)]
+    unsafe fn at<S: Simd>(self, i: usize, offset: usize) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe { *self.0.add(offset).add(i * S::LANES) }
     }
 }
 
 /// Anywhere.
 impl<const R: usize> Left for [*const f32; R] {
     #[inline(always)]
-    unsafe fn at(self, i: usize, offset: usize) -> f32 {
+    unsafe fn at<S: Simd>(self, i: usize, offset: usize) -> f32 {
         // SAFETY: the caller's promise.
         unsafe { *self[i].add(offset) }
     }
@@ -78,7 +90,7 @@ impl<A: Left, const R: usize, const V: usize> SimdOp for Kernel<'_, A, R, V> {
                     *column = simd.load(b.add(v * S::LANES));
                 }
                 for (i, sums) in c.iter_mut().enumerate() {
-                    let x = simd.splat(a.at(i, offset));
+                    let x = simd.splat(a.at::<S>(i, offset));
                     for (sum, &column) in sums.iter_mut().zip(&columns) {
                         *sum = simd.mul_add(x, column, *sum);
                     }
@@ -97,7 +109,7 @@ impl<A: Left, const R: usize, const V: usize> SimdOp for Kernel<'_, A, R, V> {
 /// Adds a slice of k to a tile of `rows` x `vectors` vectors at `acc`.
 ///
 /// # Safety
-/// For every offset, `rows` f32 are readable at `a + offset`; `part.b` holds `vectors` vectors for each; `acc` holds
+/// For every offset, `rows` rows of `a` are readable; `part.b` holds `vectors` vectors for each; `acc` holds
 /// `rows * vectors` vectors.
 ///
 /// # Panics
@@ -107,7 +119,7 @@ pub(crate) unsafe fn accumulate<S: Simd>(
     simd: S,
     rows: usize,
     vectors: usize,
-    a: *const f32,
+    a: impl Left,
     part: Part<'_>,
     acc: *mut f32,
 ) {

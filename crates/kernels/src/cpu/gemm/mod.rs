@@ -208,7 +208,7 @@ const fn max_slice(isa: Isa) -> usize {
 }
 
 /// The slice length for this depth: even slices, none longer than [`max_slice`].
-fn slice(isa: Isa, depth: usize) -> usize {
+pub(crate) fn slice(isa: Isa, depth: usize) -> usize {
     let slices = depth.div_ceil(max_slice(isa)).max(1);
     depth.div_ceil(slices).max(1)
 }

@@ -34,12 +34,22 @@ impl Epilogue {
     /// `result` holds such a vector, and its column is one of this epilogue's.
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, simd: S, result: &Stretch, i: usize, v: usize) -> S::F32 {
-        // SAFETY: the caller's promise; the bias is padded by two vectors.
+        // SAFETY: the caller's promise.
         unsafe {
             let sum = simd.load(result.acc.add((i * result.vectors + v) * S::LANES));
-            let bias = simd.load(self.bias.as_slice().as_ptr().add(result.column + v * S::LANES));
-            apply(simd, self.activation, simd.add(sum, bias))
+            self.finish_sum(simd, result.column + v * S::LANES, sum)
         }
+    }
+
+    /// The sums of the columns from `column` on, finished.
+    ///
+    /// # Safety
+    /// `column` lies less than a vector behind one of this epilogue's.
+    #[inline(always)]
+    pub unsafe fn finish_sum<S: Simd>(&self, simd: S, column: usize, sum: S::F32) -> S::F32 {
+        // SAFETY: the bias is padded by two vectors.
+        let bias = unsafe { simd.load(self.bias.as_slice().as_ptr().add(column)) };
+        apply(simd, self.activation, simd.add(sum, bias))
     }
 }
 

@@ -56,7 +56,10 @@ impl Gpu {
                     gemm_blocks(self.reach(), depth).next().is_some()
                         && self.conv2d_geometry(shape).is_ok_and(|geometry| geometry.all_channels())
                 }
-                Conv2dAlgo::Im2col => false,
+                Conv2dAlgo::Im2col
+                | Conv2dAlgo::WinogradF2
+                | Conv2dAlgo::WinogradF4
+                | Conv2dAlgo::WinogradF6 => false,
             }
     }
 

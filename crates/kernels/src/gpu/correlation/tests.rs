@@ -131,8 +131,13 @@ fn ops(count: usize) -> Vec<Op> {
         let padding = Padding { top, bottom, left, right };
         let shape = match ops.len() % 7 {
             0 => LinearShape::new(x, o).map(Op::Linear),
-            1..=3 => Conv2dShape::new(x, o, kernel, Conv2dParams { stride, padding, dilation, groups })
-                .map(Op::Conv2d),
+            1..=3 => Conv2dShape::new(
+                x,
+                o,
+                kernel,
+                Conv2dParams { stride, padding, dilation, groups, ..Conv2dParams::default() },
+            )
+            .map(Op::Conv2d),
             _ => {
                 let params = ConvTranspose2dParams { stride, padding, output_padding, dilation, groups };
                 ConvTranspose2dShape::new(x, o, kernel, params).map(Op::ConvTranspose2d)
