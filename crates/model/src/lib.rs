@@ -1,7 +1,6 @@
 //! Convolutional networks and their data, on [`tilewise_kernels`].
 
 pub mod compare;
-mod cost;
 pub mod data;
 pub mod detect;
 mod error;

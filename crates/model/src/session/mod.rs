@@ -25,8 +25,6 @@ mod executor;
 mod store;
 mod weighted;
 
-pub(crate) use weighted::WeightedShape;
-
 use tilewise_kernels::{DeviceTensor, Shape4, Tensor, TensorView, Training};
 
 use crate::error::{Error, Result};

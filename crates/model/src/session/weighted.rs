@@ -11,7 +11,7 @@ use crate::graph::Op;
 
 /// An operator with weights, its sizes known to fit.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum WeightedShape {
+pub(super) enum WeightedShape {
     Conv2d(Conv2dShape),
     ConvTranspose2d(ConvTranspose2dShape),
     Linear(LinearShape),

@@ -57,6 +57,7 @@ impl Gpu {
                         && self.conv2d_geometry(shape).is_ok_and(|geometry| geometry.all_channels())
                 }
                 Conv2dAlgo::Im2col
+                | Conv2dAlgo::FewOutputs
                 | Conv2dAlgo::WinogradF2
                 | Conv2dAlgo::WinogradF4
                 | Conv2dAlgo::WinogradF6 => false,
