@@ -81,15 +81,13 @@ pub fn run(args: &SweepArgs) -> Outcome {
     Ok(true)
 }
 
+type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
+
 /// Trains one; a training that diverges is a result, too.
-fn train(
-    args: &SweepArgs,
-    variant: &Variant,
-    folder: &Path,
-) -> Result<(Row, Option<Vec<String>>), Box<dyn std::error::Error>> {
+fn train(args: &SweepArgs, variant: &Variant, folder: &Path) -> Fallible<(Row, Option<Vec<String>>)> {
     let training = variant.config.training.clone();
     let job = Job::new(folder, args.resume, variant.config.clone())?;
-    let outcome: Result<History, Box<dyn std::error::Error>> = match training.device {
+    let outcome: Fallible<History> = match training.device {
         Device::Cpu => {
             args.adapter.refuse()?;
             on_cpu(training.threads, |cpu| job.train(cpu))
