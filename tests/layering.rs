@@ -34,8 +34,19 @@ const OWNERS: [(&[&str], &str); 4] = [
 ];
 
 /// What stands in `cpu/` beside the operators.
-const CPU_MACHINERY: [&str; 10] =
-    ["backend", "bias", "gemm", "mod", "plan", "scratch", "sum", "threads", "training", "update"];
+const CPU_MACHINERY: [&str; 11] = [
+    "backend",
+    "bias",
+    "gemm",
+    "mod",
+    "plan",
+    "scratch",
+    "sum",
+    "threads",
+    "training",
+    "update",
+    "workspace",
+];
 
 /// What stands in `gpu/` beside the operators.
 const GPU_MACHINERY: [&str; 15] = [
