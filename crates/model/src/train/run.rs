@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 use flate2::Crc;
 use serde::{Deserialize, Serialize};
 use tilewise_kernels::Training;
-use toml::Table;
 
 use super::checkpoint::Checkpoint;
 use super::config::Config;
+use super::table::{keys, read_table};
 use super::trainer::{Progress, Trainer};
 use crate::data::{Dataset, Normalise, Targets};
 use crate::error::{Error, Result};
@@ -210,9 +210,19 @@ impl Run {
     /// Everything that decided the training.
     ///
     /// # Errors
-    /// Those of [`Config::load`].
+    /// Those of [`Config::load`]; [`Error::Format`] for a file that lacks a key.
     pub fn config(&self) -> Result<Config> {
-        Config::load(&self.path(CONFIG), &Table::new())
+        let path = self.path(CONFIG);
+        let table = read_table(&path)?;
+        let config = Config::from_table(&table).map_err(|e| Error::format(&path, e))?;
+        // It was written with every key, so one that is not there was cut off.
+        let there = keys(&table);
+        match keys(&config.to_table()).into_iter().find(|key| !there.contains(key)) {
+            Some(key) => {
+                Err(Error::format(&path, format!("expected {key}, got none: was the file cut off?")))
+            }
+            None => Ok(config),
+        }
     }
 
     /// What the data was.
