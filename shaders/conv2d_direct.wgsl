@@ -14,35 +14,25 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-    let number = workgroup.y * workgroups.x + workgroup.x;
-    let pixel_block = number % p.pixel_blocks;
-    let output_block = number / p.pixel_blocks % p.output_blocks;
-    let group = number / p.pixel_blocks / p.output_blocks;
-    if group >= p.groups {
+    let block = block_of(workgroup, workgroups);
+    if block.group >= p.groups {
         return;
     }
     //@ repeat j in TILE_N
-    let pixel_$j = (pixel_block * TILE_N + $ju) * WORKGROUP + lane;
-    let last_$j = min(pixel_$j, p.pixels - 1u);
-    let image_$j = last_$j / p.plane;
-    let row_$j = last_$j % p.plane / p.width;
-    let column_$j = last_$j % p.plane % p.width;
-    let in_row_$j = i32(row_$j * p.step_h);
-    let in_column_$j = i32(column_$j * p.step_w);
-    let from_$j = i32(p.x_first + image_$j * p.x_stride + group * p.x_group)
-        + in_row_$j * i32(p.in_w) + in_column_$j;
+    let number_$j = (block.pixels * TILE_N + $ju) * WORKGROUP + lane;
+    let pixel_$j = pixel_of(number_$j, block.group);
     //@ repeat i in TILE_M / 4
     var acc_$i_$j = vec4<f32>(0.0);
     //@ end
     //@ end
     let in_plane = p.in_h * p.in_w;
-    let first_vector = (p.first_block + output_block) * (TILE_M / 4u);
-    var w_tap = ((p.first_group + group) * p.taps * p.depth + p.channel) * p.vectors + first_vector;
+    let first_vector = (p.first_block + block.outputs) * (TILE_M / 4u);
+    var w_tap = ((p.first_group + block.group) * p.taps * p.depth + p.channel) * p.vectors + first_vector;
     for (var t = 0u; t < p.taps; t++) {
         let tap = taps[t];
         //@ repeat j in TILE_N
-        let inside_$j = u32(in_row_$j + tap.y) < p.in_h && u32(in_column_$j + tap.z) < p.in_w;
-        var at_$j = select(0u, u32(from_$j + tap.x), inside_$j);
+        let inside_$j = u32(pixel_$j.row + tap.y) < p.in_h && u32(pixel_$j.column + tap.z) < p.in_w;
+        var at_$j = select(0u, u32(pixel_$j.x_at + tap.x), inside_$j);
         //@ end
         var w = w_tap;
         for (var c = 0u; c < p.channels; c++) {
@@ -61,17 +51,16 @@ fn main(
         w_tap += p.depth * p.vectors;
     }
     //@ repeat j in TILE_N
-    if pixel_$j < p.pixels {
-        let to = p.y_first + image_$j * p.y_stride + group * p.y_group + row_$j * p.y_row + column_$j * p.y_column;
+    if number_$j < p.pixels {
         //@ repeat i in TILE_M / 4
         {
-            let first = output_block * TILE_M + $iu * 4u;
-            let b = select(vec4<f32>(0.0), bias[(p.first_group + group) * p.vectors + first_vector + $iu], (p.ends & 1u) != 0u);
+            let first = block.outputs * TILE_M + $iu * 4u;
+            let b = select(vec4<f32>(0.0), bias[(p.first_group + block.group) * p.vectors + first_vector + $iu], (p.ends & 1u) != 0u);
             let sum = acc_$i_$j + b;
-            store(to, first, sum.x);
-            store(to, first + 1u, sum.y);
-            store(to, first + 2u, sum.z);
-            store(to, first + 3u, sum.w);
+            store(pixel_$j.y_at, first, sum.x);
+            store(pixel_$j.y_at, first + 1u, sum.y);
+            store(pixel_$j.y_at, first + 2u, sum.z);
+            store(pixel_$j.y_at, first + 3u, sum.w);
         }
         //@ end
     }

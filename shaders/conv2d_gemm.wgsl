@@ -55,20 +55,17 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-    let number = workgroup.y * workgroups.x + workgroup.x;
-    let pixel_block = number % p.pixel_blocks;
-    let output_block = number / p.pixel_blocks % p.output_blocks;
-    let group = number / p.pixel_blocks / p.output_blocks;
-    if group >= p.groups {
+    let block = block_of(workgroup, workgroups);
+    if block.group >= p.groups {
         return;
     }
     let depth = p.taps * p.depth;
-    let first_vector = (p.first_block + output_block) * BLOCK_M;
-    let w = (p.first_group + group) * depth * p.vectors + first_vector;
+    let first_vector = (p.first_block + block.outputs) * BLOCK_M;
+    let w = (p.first_group + block.group) * depth * p.vectors + first_vector;
     // The four pixels that this invocation brings to shared memory.
     let bring = lane % BLOCK_N;
-    let pixels = pixels_from((pixel_block * BLOCK_N + bring) * 4u);
-    let origin = input_of(pixels, group);
+    let pixels = pixels_from((block.pixels * BLOCK_N + bring) * 4u);
+    let origin = input_of(pixels, block.group);
     let in_row = vec4<i32>(pixels.row * p.step_h);
     let in_column = vec4<i32>(pixels.column * p.step_w);
     // The tile that it computes.
@@ -112,18 +109,18 @@ fn main(
     }
     //@ repeat v in TILE_N / 4
     {
-        let first = (pixel_block * BLOCK_N + $vu * GRID_N + tile_n) * 4u;
+        let first = (block.pixels * BLOCK_N + $vu * GRID_N + tile_n) * 4u;
         let at = pixels_from(first);
-        let to = p.y_first + at.image * p.y_stride + group * p.y_group + at.row * p.y_row + at.column * p.y_column;
+        let to = p.y_first + at.image * p.y_stride + block.group * p.y_group + at.row * p.y_row + at.column * p.y_column;
         let count = p.pixels - min(first, p.pixels);
         //@ repeat i in TILE_M / 4
         {
             let vector = $iu * GRID_M + tile_m;
-            let output = output_block * BLOCK_M * 4u + vector * 4u;
+            let output = block.outputs * BLOCK_M * 4u + vector * 4u;
             if count > 0u && output < p.outputs {
                 let b = select(
                     vec4<f32>(0.0),
-                    bias[(p.first_group + group) * p.vectors + first_vector + vector],
+                    bias[(p.first_group + block.group) * p.vectors + first_vector + vector],
                     (p.ends & 1u) != 0u,
                 );
                 store_pixels(output, acc_$ix_$v + b.x, to, count);

@@ -1,4 +1,4 @@
-// What the convolutions have in common: parameters, bindings, and how a sum is stored.
+// What the convolutions have in common: parameters, bindings, what an invocation computes, and how a sum is stored.
 
 struct Params {
     // Workgroups: pixels, blocks of output channels, groups.
@@ -44,6 +44,47 @@ struct Params {
 // Where a tap (or, for a GEMM, a product) reads: elements from the pixel, rows, columns.
 @group(0) @binding(1) var<storage, read> taps: array<vec4<i32>>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
+
+// What a workgroup computes: a block of pixels and a block of outputs of a group.
+struct Block {
+    pixels: u32,
+    outputs: u32,
+    group: u32,
+}
+
+fn block_of(workgroup: vec3<u32>, workgroups: vec3<u32>) -> Block {
+    let number = workgroup.y * workgroups.x + workgroup.x;
+    return Block(
+        number % p.pixel_blocks,
+        number / p.pixel_blocks % p.output_blocks,
+        number / p.pixel_blocks / p.output_blocks,
+    );
+}
+
+// Where the taps of a pixel begin in the input, in rows and columns and in elements of the group, and where its first output is
+// stored. Beyond the last pixel, those of the last.
+struct Pixel {
+    row: i32,
+    column: i32,
+    x_at: i32,
+    y_at: u32,
+}
+
+fn pixel_of(pixel: u32, group: u32) -> Pixel {
+    let last = min(pixel, p.pixels - 1u);
+    let image = last / p.plane;
+    let row = last % p.plane / p.width;
+    let column = last % p.plane % p.width;
+    let in_row = i32(row * p.step_h);
+    let in_column = i32(column * p.step_w);
+    let x_image = i32(p.x_first + image * p.x_stride + group * p.x_group);
+    return Pixel(
+        in_row,
+        in_column,
+        x_image + in_row * i32(p.in_w) + in_column,
+        p.y_first + image * p.y_stride + group * p.y_group + row * p.y_row + column * p.y_column,
+    );
+}
 
 fn store(at: u32, output: u32, sum: f32) {
     if output >= p.first_output && output < p.outputs {

@@ -2,6 +2,8 @@
 
 struct Params {
     strips: u32,
+    // Strips whose sums are in front of the first.
+    first: u32,
     // Strips of a plane, planes of an image, elements of a plane and of a strip.
     per_plane: u32,
     channels: u32,
@@ -50,8 +52,9 @@ fn main(
     ours = sum_of_group(lane, ours);
     theirs = sum_of_group(lane, theirs);
     if lane == 0u {
-        strip_sums[3u * strip] = both;
-        strip_sums[3u * strip + 1u] = ours;
-        strip_sums[3u * strip + 2u] = theirs;
+        let to = 3u * (p.first + strip);
+        strip_sums[to] = both;
+        strip_sums[to + 1u] = ours;
+        strip_sums[to + 2u] = theirs;
     }
 }

@@ -14,16 +14,17 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     }
     let n = i / p.image;
     let at = i % p.image;
-    let position = at % p.plane;
-    let rows = rows_reaching(position / p.row);
-    let columns = columns_reaching(position % p.row);
+    let place = place_of(at);
+    let position = place.x * p.width + place.y;
+    let rows = rows_reaching(place.x);
+    let columns = columns_reaching(place.y);
     let start = at / p.plane * (p.windows_height * p.windows_width);
     let gy_at = p.gy_first + n * p.gy_stride + start;
     let position_at = p.positions_first + n * p.positions_stride + start;
     var sum = 0.0;
     for (var h = rows.x; h < rows.y; h++) {
         for (var w = columns.x; w < columns.y; w++) {
-            let window = h * p.windows_width + w;
+            let window = h * p.gy_pitch + w;
             if positions[position_at + window] == position {
                 sum += gy[gy_at + window];
             }

@@ -12,15 +12,16 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     }
     let n = i / p.image;
     let at = i % p.image;
-    let rows = rows_reaching(at % p.plane / p.row);
-    let columns = columns_reaching(at % p.row);
+    let place = place_of(at);
+    let rows = rows_reaching(place.x);
+    let columns = columns_reaching(place.y);
     let gy_at = p.gy_first + n * p.gy_stride + at / p.plane * (p.windows_height * p.windows_width);
     var sum = 0.0;
     for (var h = rows.x; h < rows.y; h++) {
         let height = counted(h * p.stride_height, p.kernel_height, p.padding_height, p.height);
         for (var w = columns.x; w < columns.y; w++) {
-            let width = counted(w * p.stride_width, p.kernel_width, p.padding_width, p.row);
-            sum += quotient(gy[gy_at + h * p.windows_width + w], height * width);
+            let width = counted(w * p.stride_width, p.kernel_width, p.padding_width, p.width);
+            sum += quotient(gy[gy_at + h * p.gy_pitch + w], height * width);
         }
     }
     let to = p.gx_first + n * p.gx_stride + at;

@@ -6,7 +6,12 @@ struct Params {
     image: u32,
     plane: u32,
     row: u32,
+    // Row and column of the first.
+    first_row: u32,
+    first_column: u32,
+    // Rows and columns of the input.
     height: u32,
+    width: u32,
     // Windows of a column and of a row.
     windows_height: u32,
     windows_width: u32,
@@ -16,7 +21,9 @@ struct Params {
     stride_width: u32,
     padding_height: u32,
     padding_width: u32,
+    // Where the first row of windows is, or would be, and the elements from one to the next.
     gy_first: u32,
+    gy_pitch: u32,
     gy_stride: u32,
     gx_first: u32,
     gx_stride: u32,
@@ -25,6 +32,11 @@ struct Params {
     positions_stride: u32,
     // Of the means whether the padding counts in the divisor.
     padding_counts: u32,
+    // The rows and columns of windows that are looked at.
+    top: u32,
+    bottom: u32,
+    left: u32,
+    right: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -37,9 +49,16 @@ fn reaching(at: u32, kernel: u32, stride: u32, padding: u32, windows: u32) -> ve
 }
 
 fn rows_reaching(at: u32) -> vec2<u32> {
-    return reaching(at, p.kernel_height, p.stride_height, p.padding_height, p.windows_height);
+    let rows = reaching(at, p.kernel_height, p.stride_height, p.padding_height, p.windows_height);
+    return vec2<u32>(max(rows.x, p.top), min(rows.y, p.bottom));
 }
 
 fn columns_reaching(at: u32) -> vec2<u32> {
-    return reaching(at, p.kernel_width, p.stride_width, p.padding_width, p.windows_width);
+    let columns = reaching(at, p.kernel_width, p.stride_width, p.padding_width, p.windows_width);
+    return vec2<u32>(max(columns.x, p.left), min(columns.y, p.right));
+}
+
+// Row and column of an element of a plane.
+fn place_of(at: u32) -> vec2<u32> {
+    return vec2<u32>(p.first_row + at % p.plane / p.row, p.first_column + at % p.row);
 }

@@ -25,8 +25,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
         return;
     }
     var dot = 0.0;
-    for (var n = 0u; n < p.images; n++) {
-        dot += y[p.y_first + n * p.y_stride + i] * gy[p.gy_first + n * p.gy_stride + i];
+    for (var block = 0u; block < p.images; block += BLOCK) {
+        let end = min(block + BLOCK, p.images);
+        var part = 0.0;
+        for (var n = block; n < end; n++) {
+            part += y[p.y_first + n * p.y_stride + i] * gy[p.gy_first + n * p.gy_stride + i];
+        }
+        dot += part;
     }
     if p.join == 1u {
         dot += dots[p.dots_first + i];

@@ -40,8 +40,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
             let before = exponential_below(maxima[p.max_first + i], largest);
             sum += totals[p.sum_first + i] * before;
         }
-        for (var n = 0u; n < p.images; n++) {
-            sum += exponential_below(x[x_at + n * p.x_stride], largest);
+        for (var block = 0u; block < p.images; block += BLOCK) {
+            let end = min(block + BLOCK, p.images);
+            var part = 0.0;
+            for (var n = block; n < end; n++) {
+                part += exponential_below(x[x_at + n * p.x_stride], largest);
+            }
+            sum += part;
         }
     }
     maxima[p.max_first + i] = largest;

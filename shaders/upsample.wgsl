@@ -7,13 +7,16 @@ struct Params {
     image: u32,
     plane: u32,
     row: u32,
+    // Rows and columns of the input.
     height: u32,
     width: u32,
     rows_first: u32,
     row_weights_first: u32,
     columns_first: u32,
     column_weights_first: u32,
+    // Where the first row of the input is, or would be, and the elements from one to the next.
     x_first: u32,
+    x_pitch: u32,
     x_stride: u32,
     y_first: u32,
     y_stride: u32,
@@ -46,14 +49,14 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     let above = rows[p.rows_first + h];
     let left = columns[p.columns_first + w];
     let start = p.x_first + n * p.x_stride + at / p.plane * (p.height * p.width);
-    var result = x[start + above * p.width + left];
+    var result = x[start + above * p.x_pitch + left];
     if BILINEAR == 1u {
         let below = min(above + 1u, p.height - 1u);
         let right = min(left + 1u, p.width - 1u);
         let row_weight = row_weights[p.row_weights_first + h];
-        let on_left = mix_of(result, x[start + below * p.width + left], row_weight);
+        let on_left = mix_of(result, x[start + below * p.x_pitch + left], row_weight);
         let on_right =
-            mix_of(x[start + above * p.width + right], x[start + below * p.width + right], row_weight);
+            mix_of(x[start + above * p.x_pitch + right], x[start + below * p.x_pitch + right], row_weight);
         result = mix_of(on_left, on_right, column_weights[p.column_weights_first + w]);
     }
     y[p.y_first + n * p.y_stride + at] = result;

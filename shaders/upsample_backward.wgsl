@@ -7,14 +7,26 @@ struct Params {
     image: u32,
     plane: u32,
     row: u32,
-    height: u32,
+    // Rows and columns of the output.
     out_height: u32,
     out_width: u32,
+    // The first row and column of the input, which has so many.
+    first_row: u32,
+    first_column: u32,
+    height: u32,
+    width: u32,
+    // The rows and columns of the output that are looked at, whose weights are there.
+    top: u32,
+    bottom: u32,
+    left: u32,
+    right: u32,
     rows_first: u32,
     row_weights_first: u32,
     columns_first: u32,
     column_weights_first: u32,
+    // Where the first row of the output is, or would be, and the elements from one to the next.
     gy_first: u32,
+    gy_pitch: u32,
     gy_stride: u32,
     gx_first: u32,
     gx_stride: u32,
@@ -44,31 +56,36 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     }
     let n = i / p.image;
     let at = i % p.image;
-    let h = at % p.plane / p.row;
-    let w = at % p.row;
-    let below = rows[p.rows_first + h];
-    let right = columns[p.columns_first + w];
+    let h = p.first_row + at % p.plane / p.row;
+    let w = p.first_column + at % p.row;
+    // The tables begin with the one in front of the first, if there is one.
+    let in_rows = p.rows_first + at % p.plane / p.row + min(p.first_row, 1u);
+    let in_columns = p.columns_first + at % p.row + min(p.first_column, 1u);
+    let below = rows[in_rows];
+    let right = columns[in_columns];
     var top = below;
     var left = right;
     if BILINEAR == 1u {
-        top = rows[p.rows_first + max(h, 1u) - 1u];
-        left = columns[p.columns_first + max(w, 1u) - 1u];
+        top = rows[in_rows - min(h, 1u)];
+        left = columns[in_columns - min(w, 1u)];
     }
-    let bottom = rows[p.rows_first + h + 1u];
-    let end = columns[p.columns_first + w + 1u];
+    top = max(top, p.top);
+    left = max(left, p.left);
+    let bottom = min(rows[in_rows + 1u], p.bottom);
+    let end = min(columns[in_columns + 1u], p.right);
     let start = p.gy_first + n * p.gy_stride + at / p.plane * (p.out_height * p.out_width);
     var sum = 0.0;
     for (var k = top; k < bottom; k++) {
         var of_row = 0.0;
         for (var l = left; l < end; l++) {
-            var g = gy[start + k * p.out_width + l];
+            var g = gy[start + k * p.gy_pitch + l];
             if BILINEAR == 1u {
-                g = g * share(l >= right, w + 1u == p.row, column_weights[p.column_weights_first + l]);
+                g = g * share(l >= right, w + 1u == p.width, column_weights[p.column_weights_first + l - p.left]);
             }
             of_row += g;
         }
         if BILINEAR == 1u {
-            of_row = of_row * share(k >= below, h + 1u == p.height, row_weights[p.row_weights_first + k]);
+            of_row = of_row * share(k >= below, h + 1u == p.height, row_weights[p.row_weights_first + k - p.top]);
         }
         sum += of_row;
     }

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use tilewise_bench::gpu;
 use tilewise_kernels::{
     Activation, Affine, AvgPool2dParams, Axis, Backend, BatchNormGradients, Conv2dParams, Conv2dShape,
-    ConvTranspose2dParams, ConvTranspose2dShape, Cpu, DeviceTensor, DeviceView, Isa, LinearShape,
-    MaxPool2dParams, Moments, Shape4, Tensor, Tracked, Training, Update, UpsampleMode,
+    ConvTranspose2dParams, ConvTranspose2dShape, Cpu, Isa, LinearShape, MaxPool2dParams, Moments, Shape4,
+    Tensor, Tracked, Training, Update, UpsampleMode,
 };
 use tilewise_model::{Graph, Loss, Op, Optimiser, Session, Step, Target, Value, Weights};
 

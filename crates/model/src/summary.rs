@@ -78,7 +78,8 @@ impl Summary {
                 own.iter().filter(|p| (p.role != Role::Trained) == tracked).map(Parameter::len).sum()
             };
             let macs = x.map_or(Ok(None), |x| macs(&layer.op, x));
-            let macs = macs.map_err(|e| Error::Layer { layer: graph.name(i), source: Box::new(e) })?;
+            let macs =
+                macs.map_err(|source| Error::Layer { layer: graph.name(i), source: Box::new(source) })?;
             let dense = |x: Shape4| (x.image_len() as f64 + 1.0) * shapes[i].image_len() as f64;
             Ok(Row {
                 layer: if layer.name.is_empty() {
@@ -109,6 +110,32 @@ impl Summary {
             mlp: rows.iter().map(|row| row.mlp).sum(),
             rows,
         })
+    }
+}
+
+impl Graph {
+    /// Multiplications with additions of the forward pass for a batch of this shape: those of convolutions and fully connected
+    /// layers, beside which all others do not count.
+    ///
+    /// ```
+    /// use tilewise_kernels::Shape4;
+    /// let mut net = tilewise_model::Graph::new(Shape4::new(1, 2, 4, 4))?;
+    /// let x = net.conv2d("conv", net.input(), 3, 1, Default::default())?;
+    /// net.linear("fc", x, 5)?;
+    /// assert_eq!(net.macs(Shape4::new(10, 2, 4, 4))?, 10.0 * (2.0 * 3.0 * 16.0 + 3.0 * 16.0 * 5.0));
+    /// # Ok::<(), tilewise_model::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Graph::shapes`].
+    pub fn macs(&self, input: Shape4) -> Result<f64> {
+        let shapes = self.shapes(input)?;
+        let own = self.layers().iter().enumerate().skip(1).map(|(i, layer)| {
+            let own = macs(&layer.op, shapes[layer.inputs[0].0]);
+            let own = own.map_err(|source| Error::Layer { layer: self.name(i), source: Box::new(source) })?;
+            Ok(own.unwrap_or(0.0))
+        });
+        own.sum()
     }
 }
 

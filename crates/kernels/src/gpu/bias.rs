@@ -42,8 +42,8 @@ impl Gpu {
     }
 
     fn sums_of_channels(&self, gy: GpuView<'_>, gb: GpuView<'_>, update: Update) -> Result<()> {
-        let (c, plane) = (gy.shape.c, gy.shape.plane_len());
-        let Strips { parts, count } = Strips::new(self, OP, &[gy])?;
+        let c = gy.shape.c;
+        let Strips { parts, count } = Strips::new(self, &[gy]);
         if count.max(1) * c > self.reach() && c > 1 {
             return halves(c).into_iter().try_for_each(|half| {
                 self.sums_of_channels(gy.channels(half.clone())?, gb.channels(half)?, update)
@@ -51,13 +51,13 @@ impl Gpu {
         }
         let sums = Partials::new(self, OP, count * c, 1)?;
         for (part, first) in parts {
-            let (from, elements) = (gy.part(self, &part), part.images.len() * plane);
+            let (from, elements) = (gy.part(self, &part), part.of_channel());
             let strips_of_part = elements.div_ceil(STRIP) * part.channels.len();
             let sizes = [
                 strips_of_part,
                 part.channels.len(),
                 c,
-                plane,
+                part.elements.len(),
                 elements,
                 STRIP,
                 first,
@@ -73,7 +73,7 @@ impl Gpu {
                 workgroups: strips_of_part,
             })?;
         }
-        let to = gb.image(self);
+        let to = gb.per_channel(self);
         self.dispatch(&Dispatch {
             op: OP,
             kernel: total(lanes(count), update),

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Gpu;
 use super::context::Context;
+use super::recorder::Slice;
 use crate::backend::{DeviceTensor, DeviceView};
 use crate::error::{Dims, Error, Expected, Result};
 use crate::tensor::{Shape4, channel_range, check_reshape};
@@ -197,6 +198,10 @@ impl GpuTensor {
 
     pub(super) fn uploaded(gpu: &Gpu, op: &'static str, shape: Shape4, data: &[f32]) -> Result<Self> {
         Ok(GpuTensor { buffer: gpu.upload_bytes(op, bytemuck::cast_slice(data))?, shape })
+    }
+
+    pub(super) fn all(&self, gpu: &Gpu) -> Slice<'_> {
+        Slice::new(gpu, &self.buffer, 0, self.shape.n * self.shape.image_len())
     }
 
     /// The extents.

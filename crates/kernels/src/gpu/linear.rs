@@ -2,7 +2,7 @@
 
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut};
-use super::correlation::{Engine, HostWeights, Rows, Spec, Weighted, WeightsGradient, WeightsSpec};
+use super::correlation::{Geometry, HostWeights, Rows, Spec, Weighted, WeightsGradient, WeightsSpec};
 use crate::backend::expect_shape;
 use crate::error::Result;
 use crate::shape::correlation::{Correlation, Placement, Tap};
@@ -64,16 +64,22 @@ fn correlation(channels: usize) -> Correlation {
 }
 
 impl Gpu {
-    fn linear_engine(
+    fn weighted_linear(
         &self,
         op: &'static str,
         samples: usize,
         [channels, outputs]: [usize; 2],
         activation: Activation,
-    ) -> Result<Engine> {
-        let method = self.method([1, channels, outputs], samples, channels.max(outputs));
-        let spec = Spec { op, groups: 1, outputs, activation, method };
-        Engine::new(self, spec, &correlation(channels), Placement::dense([1, 1]))
+        weights: HostWeights<'_>,
+    ) -> Result<Weighted> {
+        let shapes = [channels, outputs].map(|features| Shape4::new(samples, features, 1, 1));
+        let whole = (correlation(channels), Placement::dense([1, 1]));
+        let geometry = Geometry::new(self, op, shapes, vec![whole])?;
+        let spec = |geometry: &Geometry, correlation: &Correlation| {
+            let method = self.method([1, outputs], geometry, correlation);
+            Spec { op, groups: 1, outputs, activation, method }
+        };
+        Weighted::new(self, op, geometry, spec, weights)
     }
 
     pub(super) fn plan_linear(
@@ -86,9 +92,9 @@ impl Gpu {
         let w = shape.weights();
         check_weights(OP, weights, w.checked_len(OP, "weights")?, bias, w.n)?;
         activation.validate()?;
-        let engine = self.linear_engine(OP, shape.input().n, [w.c, w.n], activation)?;
         let weights = HostWeights { values: weights, shape: w, rows: Rows::Outputs, bias };
-        Ok(GpuLinear { shape, weighted: Weighted::new(self, OP, vec![engine], weights)? })
+        let weighted = self.weighted_linear(OP, shape.input().n, [w.c, w.n], activation, weights)?;
+        Ok(GpuLinear { shape, weighted })
     }
 
     pub(super) fn linear_set_weights(
@@ -113,9 +119,10 @@ impl Gpu {
     ) -> Result<GpuLinearBackwardInput> {
         let w = shape.weights();
         check_weights(INPUT, weights, w.checked_len(INPUT, "weights")?, None, w.n)?;
-        let engine = self.linear_engine(INPUT, shape.input().n, [w.n, w.c], Activation::Identity)?;
         let weights = HostWeights { values: weights, shape: w, rows: Rows::Channels, bias: None };
-        Ok(GpuLinearBackwardInput { shape, weighted: Weighted::new(self, INPUT, vec![engine], weights)? })
+        let of = [w.n, w.c];
+        let weighted = self.weighted_linear(INPUT, shape.input().n, of, Activation::Identity, weights)?;
+        Ok(GpuLinearBackwardInput { shape, weighted })
     }
 
     pub(super) fn linear_backward_input_set_weights(

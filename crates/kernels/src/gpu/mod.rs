@@ -96,6 +96,7 @@ struct Inner {
     pool: Arc<Pool>,
     pipelines: Pipelines,
     recorder: Mutex<Recorder>,
+    upsample_tables: upsample::Tables,
     counters: Counting,
     /// Bytes written since the last submission of uploads.
     uploaded: Count,
@@ -153,6 +154,7 @@ impl Gpu {
             pool: Arc::default(),
             pipelines: Pipelines::default(),
             recorder: Mutex::default(),
+            upsample_tables: upsample::Tables::default(),
             counters: Counting::default(),
             uploaded: Count::default(),
         })))
@@ -213,6 +215,7 @@ impl Gpu {
     /// Gives unused memory back to the driver.
     pub fn trim(&self) {
         self.recorder().trim();
+        self.0.upsample_tables.clear();
         self.0.pool.clear();
     }
 
@@ -235,6 +238,10 @@ impl Gpu {
 
     fn pipelines(&self) -> &Pipelines {
         &self.0.pipelines
+    }
+
+    fn upsample_tables(&self) -> &upsample::Tables {
+        &self.0.upsample_tables
     }
 
     fn counters(&self) -> &Counting {
@@ -347,10 +354,11 @@ impl Gpu {
         Ok(y)
     }
 
-    /// Elements that one dispatch can reach, whatever the alignment.
+    /// Elements that one dispatch can reach, whatever the alignment, with one more on either side; at least one.
     fn reach(&self) -> usize {
         let context = &self.0.context;
-        usize::try_from((context.max_binding.saturating_sub(context.alignment)) / 4).unwrap_or(usize::MAX)
+        let elements = context.max_binding.saturating_sub(context.alignment) / 4;
+        usize::try_from(elements.saturating_sub(1)).unwrap_or(usize::MAX).max(1)
     }
 }
 

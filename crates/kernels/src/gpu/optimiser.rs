@@ -2,7 +2,7 @@
 
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut, words};
-use super::parts::{Part, by_channel, elementwise};
+use super::parts::{Part, by_element, elementwise};
 use super::recorder::{Dispatch, WORKGROUP};
 use super::reduce::{LANES, Partials, STRIP, lanes};
 use super::wgsl::{Kernel, Shader, shader};
@@ -43,10 +43,10 @@ impl Gpu {
         let Sgd { lr, momentum, weight_decay, nesterov } = *sgd;
         let [lr, momentum, weight_decay] = [lr, momentum, weight_decay].map(f32::to_bits);
         match velocity {
-            None => self.step("sgd", SGD, [g, p.0], &[lr, weight_decay]),
+            None => self.for_each_element("sgd", plain(SGD), [g, p.0], &[lr, weight_decay]),
             Some(v) => {
                 let factors = [lr, weight_decay, momentum, nesterov.into()];
-                self.step("sgd", MOMENTUM, [g, p.0, v.0], &factors)
+                self.for_each_element("sgd", plain(MOMENTUM), [g, p.0, v.0], &factors)
             }
         }
     }
@@ -63,37 +63,7 @@ impl Gpu {
         adam.check(step, p.shape(), [g.shape(), m.shape(), v.shape()])?;
         let AdamFactors { beta1, rest1, beta2, rest2, step, root, eps, decay, shrink } = adam.factors(step);
         let factors = [beta1, rest1, beta2, rest2, step, root, eps, decay, shrink].map(f32::to_bits);
-        self.step("adam", ADAM, [g, p.0, m.0, v.0], &factors)
-    }
-
-    /// A kernel of one element an invocation, which reads the first of the views and changes the others.
-    fn step<const N: usize>(
-        &self,
-        op: &'static str,
-        shader: Shader,
-        views: [GpuView<'_>; N],
-        factors: &[u32],
-    ) -> Result<()> {
-        let views = elementwise(views);
-        for part in by_channel(self, op, &views)? {
-            let slices = views.map(|view| view.part(self, &part));
-            let image = part.channels.len();
-            let count = part.images.len() * image;
-            let mut params = words(op, [image, count])?.to_vec();
-            for (slice, view) in slices.iter().zip(&views) {
-                params.extend(words(op, [slice.first, view.batch_stride])?);
-            }
-            params.extend(factors);
-            self.dispatch(&Dispatch {
-                op,
-                kernel: plain(shader),
-                params: &params,
-                reads: &slices[..1],
-                writes: &slices[1..],
-                workgroups: count.div_ceil(WORKGROUP),
-            })?;
-        }
-        Ok(())
+        self.for_each_element("adam", plain(ADAM), [g, p.0, m.0, v.0], &factors)
     }
 
     pub(super) fn clip_norm_into(
@@ -105,18 +75,16 @@ impl Gpu {
         const OP: &str = "clip_norm";
         check_clip_norm(max_norm, norm.shape())?;
         let [g] = elementwise([g.0]);
-        let parts = by_channel(self, OP, &[g])?;
-        let count_of = |part: &Part| part.images.len() * part.channels.len();
-        let strips_of = |part: &Part| count_of(part).div_ceil(STRIP);
+        let parts = by_element(self, &[g]);
+        let strips_of = |part: &Part| part.count().div_ceil(STRIP);
         let sums = Partials::new(self, OP, parts.iter().map(strips_of).sum(), 1)?;
         let mut first = 0;
         for part in &parts {
             let (from, strips) = (g.part(self, part), strips_of(part));
-            let sizes =
-                [strips, part.channels.len(), count_of(part), STRIP, first, from.first, g.batch_stride];
+            let sizes = [strips, part.image(), part.count(), STRIP, first, from.first, g.batch_stride];
             self.dispatch(&Dispatch {
                 op: OP,
-                kernel: reducing(NORM, lanes(count_of(part))),
+                kernel: reducing(NORM, lanes(part.count())),
                 params: &words(OP, sizes)?,
                 reads: &[from],
                 writes: &[sums.slice(self)],
@@ -125,7 +93,7 @@ impl Gpu {
             first += strips;
         }
         let factor = Partials::new(self, OP, 1, 1)?;
-        let to = norm.0.part(self, &Part { images: 0..1, channels: 0..1 });
+        let to = norm.0.per_channel(self);
         let [strips, norm_first] = words(OP, [first, to.first])?;
         self.dispatch(&Dispatch {
             op: OP,
@@ -136,11 +104,11 @@ impl Gpu {
             workgroups: 1,
         })?;
         for part in &parts {
-            let (to, count) = (g.part(self, part), count_of(part));
+            let (to, count) = (g.part(self, part), part.count());
             self.dispatch(&Dispatch {
                 op: OP,
                 kernel: plain(CLIP),
-                params: &words(OP, [part.channels.len(), count, to.first, g.batch_stride])?,
+                params: &words(OP, [part.image(), count, to.first, g.batch_stride])?,
                 reads: &[factor.slice(self)],
                 writes: &[to],
                 workgroups: count.div_ceil(WORKGROUP),

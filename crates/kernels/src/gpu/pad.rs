@@ -1,16 +1,18 @@
 //! Padding with a value, and cropping, each the gradient of the other: one shader, which moves a plane by some rows and
 //! columns.
 
+use std::ops::Range;
+
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut, words};
-use super::parts::by_channel;
+use super::parts::by_window;
 use super::recorder::{Dispatch, WORKGROUP};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::expect_shape;
 use crate::error::Result;
 use crate::shape::{CropShape, PadShape, Padding, Update};
 
-const SHADER: Shader = shader!("pad", 1, 1, "update", "index");
+const SHADER: Shader = shader!("pad", 1, 1, "index");
 
 fn kernel(update: Update) -> Kernel {
     Kernel::new(SHADER, [update.constant()])
@@ -21,21 +23,14 @@ pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
     Update::ALL.into_iter().map(kernel)
 }
 
-/// Rows and columns that a plane moves down and to the right, or up and to the left.
-#[derive(Default)]
-struct Move {
-    forward: [usize; 2],
-    back: [usize; 2],
+/// Where the first output of padding comes from: above the input and to the left of it.
+fn outside(by: Padding) -> [isize; 2] {
+    inside(by).map(isize::wrapping_neg)
 }
 
-impl Move {
-    fn forward(by: Padding) -> Self {
-        Move { forward: [by.top, by.left], ..Move::default() }
-    }
-
-    fn back(by: Padding) -> Self {
-        Move { back: [by.top, by.left], ..Move::default() }
-    }
+/// Where the first output of cropping comes from. (A side beyond an isize is of an extent that the GPU cannot count.)
+fn inside(by: Padding) -> [isize; 2] {
+    [by.top, by.left].map(|side| side as isize)
 }
 
 impl Gpu {
@@ -48,13 +43,13 @@ impl Gpu {
     ) -> Result<()> {
         let shape = PadShape::new(x.shape, padding)?;
         expect_shape("pad", "output shape", shape.output(), y.shape())?;
-        self.shifted("pad", x, Move::forward(padding), value, y, Update::Write)
+        self.shifted("pad", x, outside(padding), value, y.0, Update::Write)
     }
 
     pub(super) fn crop_into(&self, x: GpuView<'_>, margins: Padding, y: GpuViewMut<'_>) -> Result<()> {
         let shape = CropShape::new(x.shape, margins)?;
         expect_shape("crop", "output shape", shape.output(), y.shape())?;
-        self.shifted("crop", x, Move::back(margins), 0.0, y, Update::Write)
+        self.shifted("crop", x, inside(margins), 0.0, y.0, Update::Write)
     }
 
     pub(super) fn pad_backward_into(
@@ -67,7 +62,7 @@ impl Gpu {
         let op = "pad_backward";
         let shape = PadShape::new(gx.shape(), padding)?;
         expect_shape(op, "output gradient shape", shape.output(), gy.shape())?;
-        self.shifted(op, gy, Move::back(padding), 0.0, gx, update)
+        self.shifted(op, gy, inside(padding), 0.0, gx.0, update)
     }
 
     pub(super) fn crop_backward_into(
@@ -80,52 +75,56 @@ impl Gpu {
         let op = "crop_backward";
         let shape = CropShape::new(gx.shape(), margins)?;
         expect_shape(op, "output gradient shape", shape.output(), gy.shape())?;
-        self.shifted(op, gy, Move::forward(margins), 0.0, gx, update)
+        self.shifted(op, gy, outside(margins), 0.0, gx.0, update)
     }
 
-    /// Each plane moved, and `value` where nothing comes from.
-    fn shifted(
+    /// `y[i][j] = x[at + (i, j)]` in each plane or, outside of `x`, the value.
+    pub(super) fn shifted(
         &self,
         op: &'static str,
         x: GpuView<'_>,
-        by: Move,
+        at: [isize; 2],
         value: f32,
-        y: GpuViewMut<'_>,
+        y: GpuView<'_>,
         update: Update,
     ) -> Result<()> {
-        let (input, output) = (x.shape, y.shape());
-        for part in by_channel(self, op, &[x, y.0])? {
-            let (from, to) = (x.part(self, &part), y.0.part(self, &part));
-            let count = part.images.len() * part.channels.len() * output.plane_len();
-            let sizes = words(
-                op,
-                [
-                    count,
-                    part.channels.len(),
-                    output.h,
-                    output.w,
-                    input.h,
-                    input.w,
-                    by.forward[0],
-                    by.forward[1],
-                    by.back[0],
-                    by.back[1],
-                    from.first,
-                    x.batch_stride,
-                    to.first,
-                    y.0.batch_stride,
-                ],
-            )?;
-            let mut params = [0; 15];
-            params[..14].copy_from_slice(&sizes);
-            params[14] = value.to_bits();
+        let extents = [[x.shape.h, y.shape.h], [x.shape.w, y.shape.w]];
+        for ([input, output], at) in extents.into_iter().zip(at) {
+            // Positions wrap round, and must not meet.
+            let [_] = words(op, [input.saturating_add(output).saturating_add(at.unsigned_abs())])?;
+        }
+        let reads = |axis: usize, outputs: Range<usize>| {
+            let [start, end] =
+                [outputs.start, outputs.end].map(|i| extents[axis][0].min(i.saturating_add_signed(at[axis])));
+            start..end
+        };
+        for window in by_window(self, &[x], &[y], reads) {
+            // One row of the output copies one row.
+            let (from, to) = (window.source(self, x, &None), y.part(self, &window.output));
+            let outputs = &window.output;
+            let sizes = [
+                outputs.count(),
+                outputs.image(),
+                outputs.elements.len(),
+                window.columns.len(),
+                x.shape.h,
+                x.shape.w,
+            ];
+            let [top, left] = [(&window.rows, at[0]), (&window.columns, at[1])]
+                .map(|(range, at)| range.start.wrapping_add_signed(at) as u32);
+            let params = [
+                &words(op, sizes)?[..],
+                &[top, left, from.first],
+                &words(op, [x.batch_stride, to.first, y.batch_stride])?,
+                &[value.to_bits()],
+            ];
             self.dispatch(&Dispatch {
                 op,
                 kernel: kernel(update),
-                params: &params,
-                reads: &[from],
+                params: &params.concat(),
+                reads: &[from.slice],
                 writes: &[to],
-                workgroups: count.div_ceil(WORKGROUP),
+                workgroups: outputs.count().div_ceil(WORKGROUP),
             })?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::Gpu;
 use super::buffer::{GpuView, words};
-use super::parts::{by_channel, elementwise};
+use super::parts::{by_element, elementwise};
 use super::recorder::{Dispatch, WORKGROUP};
 use super::wgsl::Kernel;
 use crate::error::Result;
@@ -18,11 +18,10 @@ impl Gpu {
         own: &[u32],
     ) -> Result<()> {
         let views = elementwise(views);
-        for part in by_channel(self, op, &views)? {
+        for part in by_element(self, &views) {
             let slices = views.map(|view| view.part(self, &part));
-            let image = part.channels.len();
-            let count = part.images.len() * image;
-            let mut params = words(op, [image, count])?.to_vec();
+            let count = part.count();
+            let mut params = words(op, [part.image(), count])?.to_vec();
             for (slice, view) in slices.iter().zip(&views) {
                 params.extend(words(op, [slice.first, view.batch_stride])?);
             }

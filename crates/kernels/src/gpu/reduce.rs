@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::Gpu;
 use super::buffer::{Buffer, GpuView};
-use super::parts::{Part, by_channel};
+use super::parts::{Part, by_element};
 use super::recorder::Slice;
 use crate::error::Result;
 
@@ -58,19 +58,19 @@ pub(super) struct Strips {
 }
 
 impl Strips {
-    pub fn new(gpu: &Gpu, op: &'static str, views: &[GpuView<'_>]) -> Result<Self> {
-        let (channels, plane) = views.first().map_or((0, 0), |view| (view.shape.c, view.shape.plane_len()));
+    pub fn new(gpu: &Gpu, views: &[GpuView<'_>]) -> Self {
+        let channels = views.first().map_or(0, |view| view.shape.c);
         let mut count = 0;
         let in_turn = |part: Part| {
             let first = count * channels + part.channels.start;
             // Where a part has not all channels, the next ones go on with the others.
             if part.channels.end == channels {
-                count += (part.images.len() * plane).div_ceil(STRIP);
+                count += part.of_channel().div_ceil(STRIP);
             }
             (part, first)
         };
-        let parts = by_channel(gpu, op, views)?.into_iter().map(in_turn).collect();
-        Ok(Strips { parts, count })
+        let parts = by_element(gpu, views).into_iter().map(in_turn).collect();
+        Strips { parts, count }
     }
 }
 

@@ -8,14 +8,19 @@ use crate::error::{Error, Result};
 use crate::shape::Update;
 use crate::tensor::{Shape4, Tensor};
 
-/// The default, one that must cut, one that must fold, and one that checks. None, said aloud, where there is no GPU, unless
-/// the environment asks for one.
+/// The default, one that must cut, one that must cut planes, one that must fold, and one that checks. None, said aloud, where
+/// there is no GPU, unless the environment asks for one.
 pub(super) fn devices() -> &'static [Gpu] {
     static DEVICES: OnceLock<Vec<Gpu>> = OnceLock::new();
     DEVICES.get_or_init(|| {
         let options = GpuOptions::default;
-        let all =
-            [options(), options().max_binding(4096), options().max_workgroups(40), options().checked(true)];
+        let all = [
+            options(),
+            options().max_binding(4096),
+            options().max_binding(2560),
+            options().max_workgroups(40),
+            options().checked(true),
+        ];
         match all.into_iter().map(GpuOptions::open).collect() {
             Err(Error::NoAdapter) if std::env::var_os("TILEWISE_REQUIRE_GPU").is_none() => {
                 eprintln!("SKIPPED, as there is no GPU: the tests of its operators");

@@ -1,15 +1,21 @@
-//! Resizing of planes, by the nearest pixel or bilinear. Where the rows and columns come from goes up as a table; for the
-//! gradient, which each pixel of the input gathers, where they go.
+//! Resizing of planes, by the nearest pixel or bilinear. Where rows and columns come from, which takes more precision than
+//! WGSL has, is a table of each axis, uploaded once for its sizes; for the gradient, which each pixel of the input gathers,
+//! where they go.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Gpu;
-use super::buffer::{GpuView, GpuViewMut, words};
-use super::parts::by_channel;
+use super::buffer::{Buffer, GpuTensor, GpuView, GpuViewMut, words};
+use super::parts::{Window, by_window};
 use super::recorder::{Dispatch, Slice, WORKGROUP};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::expect_shape;
 use crate::error::Result;
 use crate::shape::upsample::{Between, nearest};
 use crate::shape::{Update, UpsampleMode, UpsampleShape};
+use crate::tensor::Shape4;
 
 const OP: &str = "upsample";
 
@@ -35,41 +41,123 @@ pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
     modes.into_iter().map(kernel).chain(modes.into_iter().flat_map(backward))
 }
 
-/// Where output `o` came from: the first input that it needs, and the weight of the next one.
-fn source(o: usize, input: usize, output: usize, mode: UpsampleMode) -> (usize, f32) {
-    match mode {
-        UpsampleMode::Nearest => (nearest(o, input, output), 0.0),
-        UpsampleMode::Bilinear { align_corners } => {
-            let Between { left, weight, .. } = Between::new(o, input, output, align_corners);
-            (left, weight)
+/// A resizing of one axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Resizing {
+    input: usize,
+    output: usize,
+    mode: UpsampleMode,
+}
+
+impl Resizing {
+    /// Those of rows and of columns.
+    fn both(input: Shape4, output: Shape4, mode: UpsampleMode) -> [Self; 2] {
+        let of = |input, output| Resizing { input, output, mode };
+        [of(input.h, output.h), of(input.w, output.w)]
+    }
+
+    /// What output `o` lies between.
+    fn source(&self, o: usize) -> Between {
+        match self.mode {
+            UpsampleMode::Nearest => {
+                let left = nearest(o, self.input, self.output);
+                Between { left, right: left, weight: 0.0 }
+            }
+            UpsampleMode::Bilinear { align_corners } => {
+                Between::new(o, self.input, self.output, align_corners)
+            }
         }
+    }
+
+    /// The inputs that some outputs need.
+    fn sources(&self, outputs: Range<usize>) -> Range<usize> {
+        self.source(outputs.start).left..self.source(outputs.end - 1).right + 1
+    }
+
+    /// The first output whose first input is `i`; if it is that of none, that of a later one.
+    fn begin(&self, i: usize) -> usize {
+        let (mut before, mut end) = (0, self.output);
+        while before < end {
+            let middle = before + (end - before) / 2;
+            if self.source(middle).left < i { before = middle + 1 } else { end = middle }
+        }
+        end
+    }
+
+    /// The outputs that some inputs go to.
+    fn targets(&self, inputs: Range<usize>) -> Range<usize> {
+        let beside = usize::from(matches!(self.mode, UpsampleMode::Bilinear { .. }));
+        self.begin(inputs.start.saturating_sub(beside))..self.begin(inputs.end)
+    }
+
+    /// For each output the first input that it needs.
+    fn sources_table(&self) -> Vec<u32> {
+        (0..self.output).map(|o| self.source(o).left as u32).collect()
+    }
+
+    /// For each input, and for the one behind the last, [`Resizing::begin`].
+    fn begins_table(&self) -> Vec<u32> {
+        (0..=self.input).map(|i| self.begin(i) as u32).collect()
     }
 }
 
-/// For each output of a dimension the first input that it needs, then the weight of the next one.
-fn push_table(table: &mut Vec<u32>, input: usize, output: usize, mode: UpsampleMode) -> Result<()> {
-    let [_, _] = words(OP, [input, output])?;
-    table.extend((0..output).map(|o| source(o, input, output, mode).0 as u32));
-    table.extend((0..output).map(|o| source(o, input, output, mode).1.to_bits()));
-    Ok(())
+/// A table of words, and behind them for each output the weight of the input next to its first.
+struct Table {
+    buffer: Buffer,
+    words: usize,
 }
 
-/// For each input of a dimension, and for the one behind the last, the first output whose first input it is (or would be: that
-/// of a later one, if it is that of none); then for each output the weight of the next one.
-fn push_backward_table(table: &mut Vec<u32>, input: usize, output: usize, mode: UpsampleMode) -> Result<()> {
-    let [_, last] = words(OP, [input, output])?;
-    let mut begins = vec![last; input + 1];
-    let mut next = 0;
-    for o in 0..output {
-        let (first, _) = source(o, input, output, mode);
-        while next <= first {
-            begins[next] = o as u32;
-            next += 1;
-        }
+impl Table {
+    fn words(&self, gpu: &Gpu, range: Range<usize>) -> Slice<'_> {
+        Slice::new(gpu, &self.buffer, range.start, range.len())
     }
-    table.extend(begins);
-    table.extend((0..output).map(|o| source(o, input, output, mode).1.to_bits()));
-    Ok(())
+
+    fn weights(&self, gpu: &Gpu, outputs: Range<usize>) -> Slice<'_> {
+        Slice::new(gpu, &self.buffer, self.words + outputs.start, outputs.len())
+    }
+}
+
+type Known = HashMap<(Resizing, bool), Arc<Table>>;
+
+/// Tables that were asked for before, forward and backward.
+#[derive(Default)]
+pub(super) struct Tables(Mutex<Known>);
+
+/// Tables kept at most; beyond that all are forgotten.
+const MOST_TABLES: usize = 64;
+
+/// Words of a table that is kept: half a megabyte.
+const LONGEST_KEPT: usize = 1 << 17;
+
+impl Tables {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives up their memory.
+    pub fn clear(&self) {
+        self.known().clear();
+    }
+
+    fn get(&self, gpu: &Gpu, of: Resizing, backward: bool) -> Result<Arc<Table>> {
+        if let Some(table) = self.known().get(&(of, backward)) {
+            return Ok(table.clone());
+        }
+        let [_, _] = words(OP, [of.input, of.output])?;
+        let mut table = if backward { of.begins_table() } else { of.sources_table() };
+        let words = table.len();
+        table.extend((0..of.output).map(|o| of.source(o).weight.to_bits()));
+        let buffer = gpu.upload_bytes(OP, bytemuck::cast_slice(&table))?;
+        let kept = Arc::new(Table { buffer, words });
+        if table.len() <= LONGEST_KEPT {
+            let mut known = self.known();
+            if known.len() >= MOST_TABLES {
+                known.clear();
+            }
+            known.insert((of, backward), kept.clone());
+        }
+        Ok(kept)
+    }
 }
 
 impl Gpu {
@@ -78,49 +166,23 @@ impl Gpu {
         let shape = UpsampleShape::new(x.shape(), [y.shape.h, y.shape.w], mode)?;
         let (input, output) = (shape.input(), shape.output());
         expect_shape(OP, "output shape", output, y.shape())?;
-        let parts = by_channel(self, OP, &[x, y])?;
-        if parts.is_empty() {
+        let axes = Resizing::both(input, output, mode);
+        let windows = by_window(self, &[x], &[y], |axis, outputs| axes[axis].sources(outputs));
+        if windows.is_empty() {
             return Ok(());
         }
-        let mut table = Vec::new();
-        push_table(&mut table, input.h, output.h, mode)?;
-        push_table(&mut table, input.w, output.w, mode)?;
-        let table = self.upload_bytes(OP, bytemuck::cast_slice(&table))?;
-        let slice = |start, len| Slice::new(self, &table, start, len);
-        let (rows, row_weights) = (slice(0, output.h), slice(output.h, output.h));
-        let (columns, column_weights) =
-            (slice(2 * output.h, output.w), slice(2 * output.h + output.w, output.w));
-        for part in parts {
-            let (from, to) = (x.part(self, &part), y.part(self, &part));
-            let image = part.channels.len() * output.plane_len();
-            let count = part.images.len() * image;
-            let params = words(
-                OP,
-                [
-                    count,
-                    image,
-                    output.plane_len(),
-                    output.w,
-                    input.h,
-                    input.w,
-                    rows.first,
-                    row_weights.first,
-                    columns.first,
-                    column_weights.first,
-                    from.first,
-                    x.batch_stride,
-                    to.first,
-                    y.batch_stride,
-                ],
-            )?;
-            self.dispatch(&Dispatch {
-                op: OP,
-                kernel: kernel(mode),
-                params: &params,
-                reads: &[from, rows, row_weights, columns, column_weights],
-                writes: &[to],
-                workgroups: count.div_ceil(WORKGROUP),
-            })?;
+        let [rows, columns] = axes.map(|axis| self.upsample_tables().get(self, axis, false));
+        let (rows, columns) = (rows?, columns?);
+        for window in windows {
+            let (of_rows, of_columns) = (&window.rows, &window.columns);
+            let tables = [
+                rows.words(self, of_rows.clone()),
+                rows.weights(self, of_rows.clone()),
+                columns.words(self, of_columns.clone()),
+                columns.weights(self, of_columns.clone()),
+            ];
+            let own = words(OP, [input.h, input.w])?;
+            self.resize(OP, kernel(mode), &window, [x, y], tables, &own)?;
         }
         Ok(())
     }
@@ -132,55 +194,71 @@ impl Gpu {
         gx: GpuViewMut<'_>,
         update: Update,
     ) -> Result<()> {
-        let (op, gx) = ("upsample_backward", gx.0);
-        let shape = UpsampleShape::new(gx.shape, [gy.shape.h, gy.shape.w], mode)?;
+        let op = "upsample_backward";
+        let shape = UpsampleShape::new(gx.shape(), [gy.shape.h, gy.shape.w], mode)?;
         let (input, output) = (shape.input(), shape.output());
         expect_shape(op, "output gradient shape", output, gy.shape)?;
-        let parts = by_channel(self, op, &[gy, gx])?;
-        if parts.is_empty() {
+        let axes = Resizing::both(input, output, mode);
+        let windows = by_window(self, &[gy], &[gx.0], |axis, inputs| axes[axis].targets(inputs));
+        if windows.is_empty() {
             return Ok(());
         }
-        let mut table = Vec::new();
-        push_backward_table(&mut table, input.h, output.h, mode)?;
-        push_backward_table(&mut table, input.w, output.w, mode)?;
-        let table = self.upload_bytes(op, bytemuck::cast_slice(&table))?;
-        let mut end = 0;
-        let tables = [input.h + 1, output.h, input.w + 1, output.w].map(|len| {
-            end += len;
-            Slice::new(self, &table, end - len, len)
-        });
-        let [rows, row_weights, columns, column_weights] = tables;
-        for part in parts {
-            let (from, to) = (gy.part(self, &part), gx.part(self, &part));
-            let image = part.channels.len() * input.plane_len();
-            let count = part.images.len() * image;
-            let sizes = [
-                count,
-                image,
-                input.plane_len(),
-                input.w,
-                input.h,
-                output.h,
-                output.w,
-                rows.first,
-                row_weights.first,
-                columns.first,
-                column_weights.first,
-                from.first,
-                gy.batch_stride,
-                to.first,
-                gx.batch_stride,
+        if update == Update::Accumulate && windows.iter().any(|window| window.joined) {
+            // Sums of several dispatches are complete before they are added.
+            let mut sums = GpuTensor::new(self, op, gx.shape())?;
+            self.upsample_backward_into(mode, gy, sums.view_mut(), Update::Write)?;
+            return self.add_backward_into(sums.view(), gx, update);
+        }
+        let [rows, columns] = axes.map(|axis| self.upsample_tables().get(self, axis, true));
+        let (rows, columns) = (rows?, columns?);
+        for window in windows {
+            // Each looks at the input in front of it, too, and at the one behind.
+            let around = |range: &Range<usize>| range.start.saturating_sub(1)..range.end + 1;
+            let (of_rows, of_columns, [to_rows, to_columns]) = (&window.rows, &window.columns, &window.needs);
+            let tables = [
+                rows.words(self, around(of_rows)),
+                rows.weights(self, to_rows.clone()),
+                columns.words(self, around(of_columns)),
+                columns.weights(self, to_columns.clone()),
             ];
-            self.dispatch(&Dispatch {
-                op,
-                kernel: backward(mode, update),
-                params: &words(op, sizes)?,
-                reads: &[from, rows, row_weights, columns, column_weights],
-                writes: &[to],
-                workgroups: count.div_ceil(WORKGROUP),
-            })?;
+            let sizes = [output.h, output.w, of_rows.start, of_columns.start, input.h, input.w];
+            let own = [&words(op, sizes)?[..], &window.needs_words(op)?].concat();
+            let update = if window.joined { Update::Accumulate } else { update };
+            self.resize(op, backward(mode, update), &window, [gy, gx.0], tables, &own)?;
         }
         Ok(())
+    }
+
+    /// Queues a kernel whose parameters are those of the window and, between them, its own.
+    fn resize(
+        &self,
+        op: &'static str,
+        kernel: Kernel,
+        window: &Window,
+        [x, y]: [GpuView<'_>; 2],
+        tables: [Slice<'_>; 4],
+        own: &[u32],
+    ) -> Result<()> {
+        let copy = window.bring(self, op, x)?;
+        let (from, to, outputs) =
+            (window.source(self, x, &copy), y.part(self, &window.output), &window.output);
+        let count = outputs.count();
+        let params = [
+            &words(op, [count, outputs.image(), outputs.elements.len(), window.columns.len()])?[..],
+            own,
+            &words(op, tables.map(|table| table.first))?,
+            &[from.first],
+            &words(op, [from.pitch, x.batch_stride, to.first, y.batch_stride])?,
+        ];
+        let [rows, row_weights, columns, column_weights] = tables;
+        self.dispatch(&Dispatch {
+            op,
+            kernel,
+            params: &params.concat(),
+            reads: &[from.slice, rows, row_weights, columns, column_weights],
+            writes: &[to],
+            workgroups: count.div_ceil(WORKGROUP),
+        })
     }
 }
 

@@ -16,6 +16,8 @@ pub enum Conv2dAlgo {
     Depthwise,
     /// Lanes are pixels of a row, weights are broadcast: few input or output channels.
     Direct,
+    /// Lanes are pixels of several rows, the channels are taken a few at a time: few output channels.
+    FewOutputs,
     /// A matrix product over patches that are never unfolded: lanes are output channels, pixels are broadcast from a
     /// padded copy.
     ImplicitGemm,
@@ -31,8 +33,9 @@ pub enum Conv2dAlgo {
 
 impl Conv2dAlgo {
     /// All of them, in the order of the table.
-    pub const ALL: [Conv2dAlgo; 8] = [
+    pub const ALL: [Conv2dAlgo; 9] = [
         Conv2dAlgo::Depthwise,
+        Conv2dAlgo::FewOutputs,
         Conv2dAlgo::Pointwise,
         Conv2dAlgo::Direct,
         Conv2dAlgo::Im2col,
@@ -48,6 +51,7 @@ impl Conv2dAlgo {
             Conv2dAlgo::Pointwise => "pointwise",
             Conv2dAlgo::Depthwise => "depthwise",
             Conv2dAlgo::Direct => "direct",
+            Conv2dAlgo::FewOutputs => "few_outputs",
             Conv2dAlgo::ImplicitGemm => "implicit_gemm",
             Conv2dAlgo::Im2col => "im2col",
             Conv2dAlgo::WinogradF2 => "winograd_f2",
@@ -61,7 +65,9 @@ impl Conv2dAlgo {
         match self {
             Conv2dAlgo::Pointwise => is_pointwise(shape),
             Conv2dAlgo::Depthwise => shape.weights().c == 1,
-            Conv2dAlgo::Direct | Conv2dAlgo::ImplicitGemm | Conv2dAlgo::Im2col => true,
+            Conv2dAlgo::Direct | Conv2dAlgo::FewOutputs | Conv2dAlgo::ImplicitGemm | Conv2dAlgo::Im2col => {
+                true
+            }
             Conv2dAlgo::WinogradF2 | Conv2dAlgo::WinogradF4 | Conv2dAlgo::WinogradF6 => {
                 let p = shape.params();
                 shape.kernel() == [3, 3] && p.stride == [1, 1] && p.dilation == [1, 1]
@@ -104,7 +110,7 @@ impl FromStr for Conv2dAlgo {
         Self::ALL.into_iter().find(|algo| algo.name() == name).ok_or(Error::invalid(
             "conv2d",
             "algorithm",
-            "pointwise, depthwise, direct, implicit_gemm, im2col, winograd_f2, winograd_f4 or winograd_f6",
+            "pointwise, depthwise, direct, few_outputs, implicit_gemm, im2col, winograd_f2, winograd_f4 or winograd_f6",
             "another name",
         ))
     }

@@ -197,6 +197,19 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     /// `LANES` f32 can be read at `p`.
     unsafe fn load(self, p: *const f32) -> Self::F32;
 
+    /// Asks for the cache line at `p`, which need not exist.
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a hint, which reads nothing; SSE belongs to every x86-64.
+        unsafe {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(p.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = p;
+    }
+
     /// Writes the vector to `p`, of any alignment.
     ///
     /// # Safety

@@ -50,9 +50,16 @@ fn words(error: Error) -> Broken {
 /// Runs `f` for each device; its error is given the case to paste back.
 fn on_every_device(case: &Case, f: impl Fn(&Device, &Given) -> Result<(), Broken>) -> Result<(), Broken> {
     let given = Given::of(case).map_err(words)?;
-    CheckOptions::of_tests().devices().iter().try_for_each(|device| {
-        f(device, &given).map_err(|what| format!("gradients of {case} on {}: {what}", device.name()))
-    })
+    CheckOptions::of_tests().devices().iter().try_for_each(|device| on(device, case, &given, &f))
+}
+
+fn on(
+    device: &Device,
+    case: &Case,
+    given: &Given,
+    f: impl Fn(&Device, &Given) -> Result<(), Broken>,
+) -> Result<(), Broken> {
+    f(device, given).map_err(|what| format!("gradients of {case} on {}: {what}", device.name()))
 }
 
 /// What gradients keep, bit for bit: 1, 2 and 7 threads give the same (on a GPU every run does); the easy calls give what the
@@ -62,25 +69,35 @@ fn on_every_device(case: &Case, f: impl Fn(&Device, &Given) -> Result<(), Broken
 /// # Errors
 /// The first element that differs, or the place that was overwritten.
 pub fn gradients_keep_their_laws(case: &Case) -> Result<(), Broken> {
-    on_every_device(case, |device, given| {
-        let written = match device {
-            Device::Gpu(_) => given.solve(device)?,
-            Device::Cpu(cpu) => given.solve(&Device::Cpu(cpu.threads(1)))?,
-        };
-        match device {
-            Device::Gpu(_) => given.compare(&written, &given.solve(device)?)?,
-            Device::Cpu(cpu) => {
-                for (threads, pool) in pools() {
-                    let pooled = pool.install(|| given.solve(device))?;
-                    let limited = given.solve(&Device::Cpu(cpu.threads(*threads)))?;
-                    let same = given.compare(&written, &pooled).and(given.compare(&written, &limited));
-                    same.map_err(|what| format!("{threads} threads: {what}"))?;
-                }
+    on_every_device(case, gradients_keep_laws)
+}
+
+/// [`gradients_keep_their_laws`], on one device.
+///
+/// # Errors
+/// As there.
+pub fn gradients_keep_their_laws_on(device: &Device, case: &Case) -> Result<(), Broken> {
+    on(device, case, &Given::of(case).map_err(words)?, gradients_keep_laws)
+}
+
+fn gradients_keep_laws(device: &Device, given: &Given) -> Result<(), Broken> {
+    let written = match device {
+        Device::Gpu(_) => given.solve(device)?,
+        Device::Cpu(cpu) => given.solve(&Device::Cpu(cpu.threads(1)))?,
+    };
+    match device {
+        Device::Gpu(_) => given.compare(&written, &given.solve(device)?)?,
+        Device::Cpu(cpu) => {
+            for (threads, pool) in pools() {
+                let pooled = pool.install(|| given.solve(device))?;
+                let limited = given.solve(&Device::Cpu(cpu.threads(*threads)))?;
+                let same = given.compare(&written, &pooled).and(given.compare(&written, &limited));
+                same.map_err(|what| format!("{threads} threads: {what}"))?;
             }
         }
-        spread_gradients_are_the_same(device, given, &written, Update::Write)?;
-        spread_gradients_are_the_same(device, given, &written, Update::Accumulate)
-    })
+    }
+    spread_gradients_are_the_same(device, given, &written, Update::Write)?;
+    spread_gradients_are_the_same(device, given, &written, Update::Accumulate)
 }
 
 /// A vector is one value per channel, and lies without gaps.

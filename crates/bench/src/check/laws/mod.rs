@@ -14,7 +14,8 @@ use tilewise_kernels::{
 use super::{CheckOptions, Device, kernels, ways};
 use crate::case::{Case, Inputs, Problem};
 pub use gradients::{
-    gradients_are_adjoint, gradients_keep_their_laws, other_shapes_are_refused, weights_can_be_replaced,
+    gradients_are_adjoint, gradients_keep_their_laws, gradients_keep_their_laws_on, other_shapes_are_refused,
+    weights_can_be_replaced,
 };
 
 /// Why a law does not hold: the way, the case, and what was seen.

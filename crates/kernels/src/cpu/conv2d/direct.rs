@@ -288,7 +288,7 @@ impl SimdOp for Band<'_> {
                 let x = match &plan.patches {
                     Some(patches) => {
                         let input = &input[channel * (plan.group_input / plan.channels)..];
-                        patches.copy_channels(simd, channels, input, first, rows, copy);
+                        patches.copy_channels(simd, channels, input, first, rows, true, copy);
                         copy.as_ptr()
                     }
                     None => input[first * plan.row_stride..].as_ptr(),

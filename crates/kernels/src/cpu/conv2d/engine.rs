@@ -4,6 +4,7 @@
 use crate::cpu::Cpu;
 use crate::cpu::conv2d::algo::choose;
 use crate::cpu::conv2d::direct::Direct;
+use crate::cpu::conv2d::few_outputs::FewOutputs;
 use crate::cpu::conv2d::im2col::Im2col;
 use crate::cpu::conv2d::implicit::ImplicitGemm;
 use crate::cpu::conv2d::pointwise::Pointwise;
@@ -40,7 +41,7 @@ impl Spec<'_> {
             }
             Conv2dAlgo::Depthwise => channels == 1,
             Conv2dAlgo::Im2col => self.is_dense(),
-            Conv2dAlgo::Direct | Conv2dAlgo::ImplicitGemm => true,
+            Conv2dAlgo::Direct | Conv2dAlgo::FewOutputs | Conv2dAlgo::ImplicitGemm => true,
             Conv2dAlgo::WinogradF2 | Conv2dAlgo::WinogradF4 | Conv2dAlgo::WinogradF6 => {
                 winograd::computes(self.correlation)
             }
@@ -71,6 +72,7 @@ enum Kind {
     Pointwise(Pointwise),
     Direct(Direct),
     Winograd(Winograd),
+    FewOutputs(FewOutputs),
 }
 
 impl Engine {
@@ -95,6 +97,7 @@ impl Engine {
         let winograd = |tile| Winograd::new(cpu, &spec, tile, epilogues()?).map(Kind::Winograd);
         let kind = match algo {
             Conv2dAlgo::Direct | Conv2dAlgo::Depthwise => Kind::Direct(Direct::new(isa, &spec)?),
+            Conv2dAlgo::FewOutputs => Kind::FewOutputs(FewOutputs::new(isa, &spec)?),
             Conv2dAlgo::Pointwise => Kind::Pointwise(Pointwise::new(isa, &spec, panels()?, epilogues()?)?),
             Conv2dAlgo::Im2col => Kind::Im2col(Im2col::new(isa, &spec, panels()?, epilogues()?)?),
             Conv2dAlgo::ImplicitGemm => {
@@ -122,6 +125,7 @@ impl Engine {
     pub fn tile(&self, isa: Isa) -> (usize, usize) {
         match &self.kind {
             Kind::Direct(direct) => direct.tile(isa),
+            Kind::FewOutputs(e) => e.tile(),
             _ => isa.tile(),
         }
     }
@@ -134,6 +138,7 @@ impl Engine {
             Kind::Pointwise(e) => e.strand_len(isa),
             Kind::Direct(e) => e.strand_len(),
             Kind::Winograd(e) => e.strand_len(),
+            Kind::FewOutputs(e) => e.strand_len(),
         }
     }
 
@@ -142,6 +147,7 @@ impl Engine {
         let panels = match &mut self.kind {
             Kind::Direct(direct) => return direct.set_weights(&self.taps, weight),
             Kind::Winograd(winograd) => return winograd.set_weights(weight),
+            Kind::FewOutputs(e) => return e.set_weights(weight),
             Kind::Implicit(e) => &mut e.panels,
             Kind::Im2col(e) => &mut e.panels,
             Kind::Pointwise(e) => &mut e.panels,
@@ -158,6 +164,7 @@ impl Engine {
     pub fn set_bias(&mut self, bias: &[f32]) {
         let epilogues = match &mut self.kind {
             Kind::Direct(direct) => return direct.set_bias(bias),
+            Kind::FewOutputs(e) => return e.set_bias(bias),
             Kind::Implicit(e) => &mut e.epilogues,
             Kind::Im2col(e) => &mut e.epilogues,
             Kind::Pointwise(e) => &mut e.epilogues,
@@ -190,6 +197,7 @@ impl Engine {
                 Kind::Pointwise(e) => e.run(isa, x, y, update, strands, scratch),
                 Kind::Direct(e) => e.run(isa, x, y, update, strands, scratch),
                 Kind::Winograd(e) => e.run(x, y, update, strands, scratch),
+                Kind::FewOutputs(e) => e.run(isa, x, y, update, strands, scratch),
             }
         }
     }

@@ -6,6 +6,7 @@ mod algo;
 mod backward;
 mod direct;
 pub(crate) mod engine;
+mod few_outputs;
 mod im2col;
 mod implicit;
 pub(crate) mod patches;

@@ -150,11 +150,13 @@ impl Patches {
     /// Copies what the output rows `first..first + rows` read of one image's group of channels.
     #[inline(always)]
     pub fn copy<S: Simd>(&self, simd: S, image: &[f32], first: usize, rows: usize, copy: &mut [f32]) {
-        self.copy_channels(simd, self.channels, image, first, rows, copy);
+        self.copy_channels(simd, self.channels, image, first, rows, true, copy);
     }
 
-    /// [`Patches::copy`] of the first `channels`.
+    /// [`Patches::copy`] of the first `channels`. Unless it is `fresh`, `copy` holds the same rows of at least as many other
+    /// channels, and so zeros outside the input.
     #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "which part of what goes where")]
     pub fn copy_channels<S: Simd>(
         &self,
         simd: S,
@@ -162,42 +164,63 @@ impl Patches {
         image: &[f32],
         first: usize,
         rows: usize,
+        fresh: bool,
         copy: &mut [f32],
     ) {
         let [height, width] = self.input;
         debug_assert!(rows <= self.band && channels <= self.channels);
+        let step = self.rows.step;
         for c in 0..channels {
             let source = &image[c * height * width..(c + 1) * height * width];
             let plane = &mut copy[c * self.plane_stride..(c + 1) * self.plane_stride];
             for phase in &self.rows.phases {
-                let lines = plane[phase.start * self.row_stride..].chunks_exact_mut(self.row_stride);
-                for (q, line) in lines.enumerate().take(rows + phase.extra) {
-                    let y = phase.first + ((first + q) * self.rows.step) as isize;
-                    match usize::try_from(y) {
-                        Ok(y) if y < height => self.copy_row(simd, &source[y * width..(y + 1) * width], line),
-                        _ => line.fill(0.0),
+                let count = rows + phase.extra;
+                let top = phase.first + (first * step) as isize;
+                let above = before(top, step).min(count);
+                let y = usize::try_from(top + (above * step) as isize).unwrap_or(height).min(height);
+                let inside = (height - y).div_ceil(step).min(count - above);
+                let start = phase.start * self.row_stride;
+                let lines = &mut plane[start..start + count * self.row_stride];
+                let (above, lines) = lines.split_at_mut(above * self.row_stride);
+                let (lines, below) = lines.split_at_mut(inside * self.row_stride);
+                if fresh {
+                    above.fill(0.0);
+                    below.fill(0.0);
+                }
+                if lines.is_empty() {
+                    continue;
+                }
+                for span in &self.spans {
+                    if fresh {
+                        lines.chunks_exact_mut(self.row_stride).for_each(|line| span.clear_outside(line));
                     }
+                    let source = &source[y * width + span.source..];
+                    self.copy_span(simd, span, inside, source, &mut lines[span.start + span.left..]);
                 }
             }
         }
     }
 
-    /// One row, its columns sorted into phases, zeros outside.
+    /// What lies inside of a span, of so many rows.
     #[inline(always)]
-    fn copy_row<S: Simd>(&self, simd: S, source: &[f32], line: &mut [f32]) {
-        for span in &self.spans {
-            let (left, rest) = line[span.start..span.start + span.len].split_at_mut(span.left);
-            let (inside, right) = rest.split_at_mut(span.inside);
-            left.fill(0.0);
-            right.fill(0.0);
-            let source = &source[span.source..];
+    fn copy_span<S: Simd>(&self, simd: S, span: &Span, rows: usize, source: &[f32], lines: &mut [f32]) {
+        let pitch = self.rows.step * self.input[1];
+        if self.columns.step == 1 {
+            return copy_block(simd, [rows, span.inside], source, pitch, lines, self.row_stride);
+        }
+        let lines = lines.chunks_mut(self.row_stride).map(|line| &mut line[..span.inside]);
+        for (line, source) in lines.zip(source.chunks(pitch)) {
             match self.columns.step {
-                1 => inside.copy_from_slice(&source[..span.inside]),
-                2 => copy_even(simd, source, inside),
-                step => inside.iter_mut().zip(source.iter().step_by(step)).for_each(|(value, x)| *value = *x),
+                2 => copy_even(simd, &source[..self.input[1] - span.source], line),
+                step => line.iter_mut().zip(source.iter().step_by(step)).for_each(|(value, x)| *value = *x),
             }
         }
     }
+}
+
+/// How many of the positions `first`, `first + step` ... come before 0.
+fn before(first: isize, step: usize) -> usize {
+    if first < 0 { first.unsigned_abs().div_ceil(step) } else { 0 }
 }
 
 /// A phase of the columns, worked out once: every row is copied by it.
@@ -214,13 +237,60 @@ struct Span {
 }
 
 impl Span {
+    /// Zeros to either side of the input.
+    #[inline(always)]
+    fn clear_outside(&self, line: &mut [f32]) {
+        let line = &mut line[self.start..self.start + self.len];
+        line[..self.left].fill(0.0);
+        line[self.left + self.inside..].fill(0.0);
+    }
+
     fn new(phase: &Phase, step: usize, outputs: usize, width: usize) -> Self {
         let len = outputs + phase.extra;
         // Element i is column first + i * step of the input.
-        let left = if phase.first < 0 { phase.first.unsigned_abs().div_ceil(step) } else { 0 }.min(len);
+        let left = before(phase.first, step).min(len);
         let source = usize::try_from(phase.first + (left * step) as isize).unwrap_or(width).min(width);
         let inside = (width - source).div_ceil(step).min(len - left);
         Span { start: phase.start, len, left, inside, source }
+    }
+}
+
+/// Rows of `len` f32, so far apart. Short ones are copied side by side, a vector of all and then the next: what there is to do once
+/// for each row takes longer than copying it.
+#[inline(always)]
+fn copy_block<S: Simd>(
+    simd: S,
+    [rows, len]: [usize; 2],
+    source: &[f32],
+    pitch: usize,
+    out: &mut [f32],
+    out_pitch: usize,
+) {
+    let Some(last) = rows.checked_sub(1) else { return };
+    assert!(len <= pitch && last * pitch + len <= source.len());
+    assert!(len <= out_pitch && last * out_pitch + len <= out.len());
+    let (from, to) = (source.as_ptr(), out.as_mut_ptr());
+    // SAFETY: row i lies at i * pitch, its `len` elements within the slices, as asserted; a whole vector ends at the last of them
+    // at most.
+    unsafe {
+        if len > 8 * S::LANES {
+            for row in 0..rows {
+                std::ptr::copy_nonoverlapping(from.add(row * pitch), to.add(row * out_pitch), len);
+            }
+        } else if len >= S::LANES {
+            for start in (0..len).step_by(S::LANES) {
+                let start = start.min(len - S::LANES);
+                for row in 0..rows {
+                    let x = simd.load(from.add(row * pitch + start));
+                    simd.store(to.add(row * out_pitch + start), x);
+                }
+            }
+        } else {
+            for row in 0..rows {
+                let x = simd.load_partial(from.add(row * pitch), len);
+                simd.store_partial(to.add(row * out_pitch), len, x);
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Gpu, VEC4};
 use crate::backend::expect_shape;
 use crate::error::Result;
 use crate::gpu::buffer::{GpuView, GpuViewMut, words};
-use crate::gpu::parts::{Part, by_channel};
+use crate::gpu::parts::{Part, by_element};
 use crate::gpu::recorder::{Dispatch, WORKGROUP};
 use crate::gpu::reduce::{LANES, Partials, STRIP, Strips, halves, lanes};
 use crate::gpu::wgsl::{Kernel, Shader, shader};
@@ -124,7 +124,7 @@ impl Gpu {
     fn batch_norm_gradients(&self, operands: &Operands<'_>, by: By, update: Update) -> Result<()> {
         let Operands { x, gy, gamma, mean, spread, to } = operands;
         let c = x.shape.c;
-        let Strips { parts, count } = Strips::new(self, OP, &[*x, *gy])?;
+        let Strips { parts, count } = Strips::new(self, &[*x, *gy]);
         if count.max(1) * c * VEC4 > self.reach() && c > 1 {
             return halves(c)
                 .iter()
@@ -139,8 +139,8 @@ impl Gpu {
             By::Given { eps } => (false, 1.0, eps),
         };
         let terms = Partials::new(self, OP, c, VEC4)?;
-        let [gamma, mean, spread] = [gamma, mean, spread].map(|view| view.image(self));
-        let [gamma_gradient, beta_gradient] = [&to.gamma, &to.beta].map(|view| view.image(self));
+        let [gamma, mean, spread] = [gamma, mean, spread].map(|view| view.per_channel(self));
+        let [gamma_gradient, beta_gradient] = [&to.gamma, &to.beta].map(|view| view.per_channel(self));
         let [channels, strips] = words(OP, [c, count])?;
         let firsts =
             words(OP, [gamma, mean, spread, gamma_gradient, beta_gradient].map(|slice| slice.first))?;
@@ -163,16 +163,15 @@ impl Gpu {
         first: usize,
         to: &Partials,
     ) -> Result<()> {
-        let (channels, plane) = (part.channels.len(), x.shape.plane_len());
-        let elements = part.images.len() * plane;
+        let (channels, elements) = (part.channels.len(), part.of_channel());
         let (from_x, from_gy) = (x.part(self, part), gy.part(self, part));
-        let mean = mean.channels(part.channels.clone())?.image(self);
+        let mean = mean.channels(part.channels.clone())?.per_channel(self);
         let count = elements.div_ceil(STRIP) * channels;
         let sizes = [
             count,
             channels,
             x.shape.c,
-            plane,
+            part.elements.len(),
             elements,
             STRIP,
             first,
@@ -198,15 +197,14 @@ impl Gpu {
         terms: &Partials,
         kernel: Kernel,
     ) -> Result<()> {
-        let (plane, views) = (x.shape.plane_len(), [*x, *gy, to.x]);
-        for part in by_channel(self, OP, &views)? {
+        let views = [*x, *gy, to.x];
+        for part in by_element(self, &views) {
             let [from_x, from_gy, to_x] = views.map(|view| view.part(self, &part));
-            let image = part.channels.len() * plane;
-            let count = part.images.len() * image;
+            let count = part.count();
             let sizes = [
                 count,
-                image,
-                plane,
+                part.image(),
+                part.elements.len(),
                 part.channels.start,
                 from_x.first,
                 x.batch_stride,

@@ -16,7 +16,7 @@ mod backward;
 
 use super::Gpu;
 use super::buffer::{GpuView, GpuViewMut, words};
-use super::parts::{Part, by_channel};
+use super::parts::{Part, by_element};
 use super::recorder::{Dispatch, WORKGROUP};
 use super::reduce::{LANES, Partials, STRIP, Strips, halves, lanes};
 use super::wgsl::{Kernel, Shader, shader};
@@ -83,7 +83,7 @@ impl Gpu {
             });
         }
         let scales = Partials::new(self, OP, c, VEC4)?;
-        let given = [norm.gamma, norm.beta, mean, var].map(|view| view.image(self));
+        let given = [norm.gamma, norm.beta, mean, var].map(|view| view.per_channel(self));
         let [gamma, beta, mean, var] = given.map(|slice| slice.first);
         let [channels, gamma, beta, mean, var] = words(OP, [c, gamma, beta, mean, var])?;
         self.dispatch(&Dispatch {
@@ -156,7 +156,7 @@ impl Gpu {
         y: GpuView<'_>,
     ) -> Result<()> {
         let c = x.shape.c;
-        let Strips { parts, count: strips } = Strips::new(self, OP, &[x])?;
+        let Strips { parts, count: strips } = Strips::new(self, &[x]);
         if strips * c * VEC4 > self.reach() && c > 1 {
             return halves(c).into_iter().try_for_each(|half| {
                 let of = |view| GpuView::channels(view, half.clone());
@@ -177,7 +177,7 @@ impl Gpu {
             self.moments(x, part, *first, c, &moments)?;
         }
         let (scales, statistics) = (Partials::new(self, OP, c, VEC4)?, Partials::new(self, OP, c, VEC4)?);
-        let (gamma, beta) = (norm.gamma.image(self), norm.beta.image(self));
+        let (gamma, beta) = (norm.gamma.per_channel(self), norm.beta.per_channel(self));
         let [channels, strips_word, gamma_first, beta_first] =
             words(OP, [c, strips, gamma.first, beta.first])?;
         let [count, one_less] = [count, count - 1].map(|count| (count as f32).to_bits());
@@ -201,8 +201,7 @@ impl Gpu {
     /// The moments of the strips of a part, of which the first becomes entry `first`; strips of one channel lie `c` entries
     /// apart.
     fn moments(&self, x: GpuView<'_>, part: &Part, first: usize, c: usize, moments: &Partials) -> Result<()> {
-        let plane = x.shape.plane_len();
-        let elements = part.images.len() * plane;
+        let (plane, elements) = (part.elements.len(), part.of_channel());
         let slice = x.part(self, part);
         let count = elements.div_ceil(STRIP) * part.channels.len();
         let sizes =
@@ -218,7 +217,8 @@ impl Gpu {
     }
 
     fn track(&self, running: &Tracked<GpuView<'_>>, statistics: &Partials) -> Result<()> {
-        let (mean, var, c) = (running.mean.image(self), running.var.image(self), running.mean.shape.c);
+        let (mean, var, c) =
+            (running.mean.per_channel(self), running.var.per_channel(self), running.mean.shape.c);
         let [channels, mean_first, var_first] = words(OP, [c, mean.first, var.first])?;
         let [momentum, rest] =
             [running.momentum, (1.0 - f64::from(running.momentum)) as f32].map(f32::to_bits);
@@ -234,7 +234,7 @@ impl Gpu {
 
     fn keep(&self, moments: Moments<GpuView<'_>>, statistics: &Partials) -> Result<()> {
         let (mean, inv_std, c) =
-            (moments.mean.image(self), moments.inv_std.image(self), moments.mean.shape.c);
+            (moments.mean.per_channel(self), moments.inv_std.per_channel(self), moments.mean.shape.c);
         self.dispatch(&Dispatch {
             op: OP,
             kernel: Kernel::new(KEEP, []),
@@ -246,15 +246,13 @@ impl Gpu {
     }
 
     fn apply_scales(&self, x: GpuView<'_>, scales: &Partials, y: GpuView<'_>) -> Result<()> {
-        let plane = x.shape.plane_len();
-        for part in by_channel(self, OP, &[x, y])? {
+        for part in by_element(self, &[x, y]) {
             let (from, to) = (x.part(self, &part), y.part(self, &part));
-            let image = part.channels.len() * plane;
-            let count = part.images.len() * image;
+            let count = part.count();
             let sizes = [
                 count,
-                image,
-                plane,
+                part.image(),
+                part.elements.len(),
                 part.channels.start,
                 from.first,
                 x.batch_stride,

@@ -47,9 +47,9 @@ impl Gpu {
         let w = shape.weights();
         check_weights(INPUT, weights, w.checked_len(INPUT, "weights")?, None, w.n)?;
         let transposed = ConvTranspose2dShape::of_gradient(&shape)?;
-        let phases = self.phases(INPUT, &transposed, Activation::Identity)?;
         let weights = HostWeights { values: weights, shape: w, rows: Rows::Channels, bias: None };
-        Ok(GpuConv2dBackwardInput { shape, weighted: Weighted::new(self, INPUT, phases, weights)? })
+        let weighted = self.weighted_phases(INPUT, &transposed, Activation::Identity, weights)?;
+        Ok(GpuConv2dBackwardInput { shape, weighted })
     }
 
     pub(in crate::gpu) fn conv2d_backward_input_set_weights(

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::buffer::{GpuView, GpuViewMut};
 use crate::gpu::context::AdapterKind;
-use crate::gpu::correlation::{self, Engine, HostWeights, Method, Rows, Spec, Weighted};
+use crate::gpu::correlation::{self, Geometry, HostWeights, Method, Rows, Spec, Weighted};
 use crate::gpu::wgsl::Kernel;
 use crate::shape::correlation::{Correlation, Placement};
 use crate::shape::{Activation, Conv2dAlgo, Conv2dShape, Update, check_weights};
@@ -50,17 +50,23 @@ impl Gpu {
         algo.supports(shape)
             && match algo {
                 Conv2dAlgo::Depthwise | Conv2dAlgo::Direct => true,
-                // Shared memory is brought in for all channels of an image at once.
-                Conv2dAlgo::ImplicitGemm | Conv2dAlgo::Pointwise => self.reaches_image(shape),
+                // Shared memory is brought in for all channels at once.
+                Conv2dAlgo::ImplicitGemm | Conv2dAlgo::Pointwise => {
+                    let depth = Correlation::conv2d(shape).depth();
+                    gemm_blocks(self.reach(), depth).next().is_some()
+                        && self.conv2d_geometry(shape).is_ok_and(|geometry| geometry.all_channels())
+                }
                 Conv2dAlgo::Im2col
+                | Conv2dAlgo::FewOutputs
                 | Conv2dAlgo::WinogradF2
                 | Conv2dAlgo::WinogradF4
                 | Conv2dAlgo::WinogradF6 => false,
             }
     }
 
-    fn reaches_image(&self, shape: &Conv2dShape) -> bool {
-        shape.input().image_len().max(shape.output().image_len()) <= self.reach()
+    fn conv2d_geometry(&self, shape: &Conv2dShape) -> Result<Geometry> {
+        let whole = (Correlation::conv2d(shape), Placement::conv2d(shape));
+        Geometry::new(self, OP, [shape.input(), shape.output()], vec![whole])
     }
 
     pub(in crate::gpu) fn plan_conv2d(
@@ -79,21 +85,24 @@ impl Gpu {
                 return Err(Error::invalid(OP, "algorithm", expected, algo.name()));
             }
         };
+        let geometry = self.conv2d_geometry(&shape)?;
         let groups = shape.params().groups;
         let outputs = shape.weights().n / groups;
-        let pixels = shape.output().n * shape.output().plane_len();
+        let (correlation, _) = &geometry.correlations[0];
+        let (pixels, depth) = (geometry.pixels(correlation), correlation.depth());
         let method = match algo {
             Conv2dAlgo::Depthwise => DEPTHWISE,
             Conv2dAlgo::Direct => direct(self.adapter().kind, outputs, pixels),
-            _ => gemm(groups, outputs, pixels),
+            _ => gemm(self.reach(), [groups, depth, outputs], pixels),
         };
-        let weighted = self.weighted_conv2d(&shape, weights, bias, activation, method)?;
+        let weighted = self.weighted_conv2d(&shape, geometry, weights, bias, activation, method)?;
         Ok(GpuConv2d { shape, algo, method, why, weighted })
     }
 
     fn weighted_conv2d(
         &self,
         shape: &Conv2dShape,
+        geometry: Geometry,
         weights: &[f32],
         bias: Option<&[f32]>,
         activation: Activation,
@@ -104,9 +113,8 @@ impl Gpu {
         activation.validate()?;
         let groups = shape.params().groups;
         let spec = Spec { op: OP, groups, outputs: w.n / groups, activation, method };
-        let engine = Engine::new(self, spec, &Correlation::conv2d(shape), Placement::conv2d(shape))?;
         let weights = HostWeights { values: weights, shape: w, rows: Rows::Outputs, bias };
-        Weighted::new(self, OP, vec![engine], weights)
+        Weighted::new(self, OP, geometry, |_, _| spec, weights)
     }
 
     pub(in crate::gpu) fn conv2d_set_weights(
@@ -189,22 +197,24 @@ fn direct(kind: AdapterKind, outputs: usize, pixels: usize) -> Method {
 }
 
 impl Gpu {
-    /// The method of an operator without a table of its own, for images of up to `image` elements.
+    /// The method of a correlation of an operator without a table of its own.
     pub(in crate::gpu) fn method(
         &self,
-        [groups, channels, outputs]: [usize; 3],
-        pixels: usize,
-        image: usize,
+        [groups, outputs]: [usize; 2],
+        geometry: &Geometry,
+        correlation: &Correlation,
     ) -> Method {
-        let kind = self.adapter().kind;
+        let (kind, channels, depth) = (self.adapter().kind, correlation.channels, correlation.depth());
         if groups > 1 && channels == 1 {
             return DEPTHWISE;
         }
+        let pixels = geometry.pixels(correlation);
         let few = channels <= 4 || outputs < 16;
-        if kind == AdapterKind::Cpu || few || image > self.reach() {
+        let fits = geometry.all_channels() && gemm_blocks(self.reach(), depth).next().is_some();
+        if kind == AdapterKind::Cpu || few || !fits {
             direct(kind, outputs, pixels)
         } else {
-            gemm(groups, outputs, pixels)
+            gemm(self.reach(), [groups, depth, outputs], pixels)
         }
     }
 }
@@ -222,15 +232,19 @@ const GEMM_BLOCKS: [Method; 3] = [
     Method::Gemm { tile: [4, 4], grid: [8, 8] },
 ];
 
+/// Those of the blocks whose weights a dispatch reaches, for sums of `depth` products.
+fn gemm_blocks(reach: usize, depth: usize) -> impl Iterator<Item = Method> {
+    GEMM_BLOCKS.into_iter().filter(move |block| depth.saturating_mul(block.outputs()) <= reach)
+}
+
 /// The largest block of which there are enough to keep a hundred processors busy.
-fn gemm(groups: usize, outputs: usize, pixels: usize) -> Method {
-    let [large, medium, small] = GEMM_BLOCKS;
-    let blocks = |size: usize| groups * outputs.div_ceil(size) * pixels.div_ceil(size);
-    match outputs {
-        65.. if blocks(128) >= 100 => large,
-        33.. if blocks(64) >= 100 => medium,
-        _ => small,
-    }
+fn gemm(reach: usize, [groups, depth, outputs]: [usize; 3], pixels: usize) -> Method {
+    let enough = |block: &Method| {
+        let size = block.outputs();
+        outputs > size / 2 && groups * outputs.div_ceil(size) * pixels.div_ceil(size) >= 100
+    };
+    let [.., small] = GEMM_BLOCKS;
+    gemm_blocks(reach, depth).find(enough).unwrap_or(small)
 }
 
 /// Every method that a plan may choose.
@@ -277,7 +291,9 @@ mod tests {
             let fits = |m: &Method| shape.weights().c == 1 || !matches!(m, Method::Depthwise { .. });
             for method in methods().filter(fits) {
                 let identity = Activation::Identity;
-                let weighted = gpu.weighted_conv2d(&shape, w.data(), Some(&bias), identity, method)?;
+                let geometry = gpu.conv2d_geometry(&shape)?;
+                let weighted =
+                    gpu.weighted_conv2d(&shape, geometry, w.data(), Some(&bias), identity, method)?;
                 let garbage = vec![f32::NAN; want.data().len()];
                 let y = GpuTensor::uploaded(gpu, OP, shape.output(), &garbage)?;
                 for (update, want) in [(Update::Write, &want), (Update::Accumulate, &twice)] {

@@ -5,7 +5,7 @@ use crate::backend::expect_shape;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::gpu::buffer::{GpuView, GpuViewMut};
-use crate::gpu::correlation::{Engine, HostWeights, Rows, Spec, Weighted, WeightsGradient, WeightsSpec};
+use crate::gpu::correlation::{Geometry, HostWeights, Rows, Spec, Weighted, WeightsGradient, WeightsSpec};
 use crate::shape::correlation::{Correlation, Placement};
 use crate::shape::{Activation, ConvTranspose2dShape, Update, check_weights};
 
@@ -47,13 +47,14 @@ impl Gpu {
         let (w, input, groups) = (shape.weights(), shape.input(), shape.params().groups);
         check_weights(INPUT, weights, w.checked_len(INPUT, "weights")?, None, w.n)?;
         let outputs = w.n / groups;
-        let image = input.image_len().max(shape.output().image_len());
-        let method = self.method([groups, w.c, outputs], input.n * input.plane_len(), image);
-        let spec = Spec { op: INPUT, groups, outputs, activation: Activation::Identity, method };
-        let correlation = Correlation::conv_transpose2d_backward(&shape);
-        let engine = Engine::new(self, spec, &correlation, Placement::dense([input.h, input.w]))?;
+        let whole = (Correlation::conv_transpose2d_backward(&shape), Placement::dense([input.h, input.w]));
+        let geometry = Geometry::new(self, INPUT, [shape.output(), input], vec![whole])?;
+        let spec = |geometry: &Geometry, correlation: &Correlation| {
+            let method = self.method([groups, outputs], geometry, correlation);
+            Spec { op: INPUT, groups, outputs, activation: Activation::Identity, method }
+        };
         let weights = HostWeights { values: weights, shape: w, rows: Rows::Outputs, bias: None };
-        let weighted = Weighted::new(self, INPUT, vec![engine], weights)?;
+        let weighted = Weighted::new(self, INPUT, geometry, spec, weights)?;
         Ok(GpuConvTranspose2dBackwardInput { shape, weighted })
     }
 

@@ -8,7 +8,7 @@ use crate::backend::expect_shape;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::gpu::buffer::{GpuView, GpuViewMut};
-use crate::gpu::correlation::{Engine, HostWeights, Rows, Spec, Weighted};
+use crate::gpu::correlation::{Geometry, HostWeights, Rows, Spec, Weighted};
 use crate::shape::correlation::{Correlation, Phases, Placement};
 use crate::shape::{Activation, ConvTranspose2dShape, Update, check_weights};
 
@@ -38,18 +38,19 @@ impl Gpu {
         let w = shape.weights();
         check_weights(OP, weights, w.checked_len(OP, "weights")?, bias, shape.output().c)?;
         activation.validate()?;
-        let phases = self.phases(OP, &shape, activation)?;
         let weights = HostWeights { values: weights, shape: w, rows: Rows::Channels, bias };
-        Ok(GpuConvTranspose2d { shape, weighted: Weighted::new(self, OP, phases, weights)? })
+        let weighted = self.weighted_phases(OP, &shape, activation, weights)?;
+        Ok(GpuConvTranspose2d { shape, weighted })
     }
 
     /// A correlation for each phase, the first one of all outputs where some are reached by none.
-    pub(in crate::gpu) fn phases(
+    pub(in crate::gpu) fn weighted_phases(
         &self,
         op: &'static str,
         shape: &ConvTranspose2dShape,
         activation: Activation,
-    ) -> Result<Vec<Engine>> {
+        weights: HostWeights<'_>,
+    ) -> Result<Weighted> {
         let (groups, outputs, output) = (shape.params().groups, shape.weights().c, shape.output());
         let Phases { mut reached, leave_gaps } = Phases::new(shape);
         if leave_gaps {
@@ -63,14 +64,12 @@ impl Gpu {
             };
             reached.insert(0, (none, Placement::dense([output.h, output.w])));
         }
-        let image = shape.input().image_len().max(output.image_len());
-        let phase = |(correlation, placement): &(Correlation, Placement)| {
-            let pixels = output.n * correlation.output[0] * correlation.output[1];
-            let method = self.method([groups, correlation.channels, outputs], pixels, image);
-            let spec = Spec { op, groups, outputs, activation, method };
-            Engine::new(self, spec, correlation, *placement)
+        let geometry = Geometry::new(self, op, [shape.input(), output], reached)?;
+        let spec = |geometry: &Geometry, correlation: &Correlation| {
+            let method = self.method([groups, outputs], geometry, correlation);
+            Spec { op, groups, outputs, activation, method }
         };
-        reached.iter().map(phase).collect()
+        Weighted::new(self, op, geometry, spec, weights)
     }
 
     pub(in crate::gpu) fn conv_transpose2d_set_weights(

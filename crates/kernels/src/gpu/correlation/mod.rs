@@ -2,10 +2,11 @@
 //! common.
 //!
 //! Weights are packed on the device, `[group][tap][channel][output]`, the outputs padded to whole tiles ([`sections`]). The
-//! gradient to the weights is in [`weights`].
+//! gradient to the weights is in [`weights`]. Images larger than what one dispatch reaches are in [`tiles`].
 
 mod method;
 mod sections;
+mod tiles;
 mod weighted;
 mod weights;
 mod weights_method;
@@ -18,6 +19,7 @@ use std::ops::Range;
 use super::Gpu;
 use super::activation::code;
 use super::buffer::{Buffer, GpuView, words};
+use super::parts::pieces;
 use super::recorder::{Dispatch, Slice};
 use super::wgsl::Kernel;
 use crate::error::{Dims, Error, Expected, Result};
@@ -27,7 +29,7 @@ use crate::tensor::checked_product;
 pub(super) use method::Method;
 pub(super) use sections::Rows;
 use sections::Section;
-pub(super) use weighted::{HostWeights, Weighted};
+pub(super) use weighted::{Geometry, HostWeights, Weighted};
 pub(super) use weights::{Spec as WeightsSpec, WeightsGradient};
 
 /// Every kernel of this folder, but for those of the methods.
@@ -69,8 +71,7 @@ impl Engine {
         debug_assert!(
             !matches!(method, Method::Gemm { grid, .. } if grid[0] * grid[1] % (method.pixels() / 4) != 0)
         );
-        let depth = checked_product(op, "products", &[correlation.taps.len(), correlation.channels])?;
-        let sections = Section::all(gpu, op, groups, outputs, depth, method.outputs())?;
+        let sections = Section::all(gpu, op, [groups, outputs], &correlation, method.outputs())?;
         let taps_len = taps.len() * 4;
         let taps = gpu.upload_bytes(op, bytemuck::cast_slice(&taps))?;
         Ok(Engine { op, method, activation, correlation, placement, outputs, taps, taps_len, sections })
@@ -109,7 +110,7 @@ impl Engine {
             return Ok(());
         }
         for section in &self.sections {
-            for part in self.parts(gpu, section, x, y)? {
+            for part in self.parts(gpu, section, x, y) {
                 self.dispatch(gpu, section, &part, x, y, update)?;
             }
         }
@@ -117,65 +118,52 @@ impl Engine {
     }
 
     /// Whether one dispatch does not reach all products of a sum.
-    fn cuts_sums(&self, gpu: &Gpu, x: GpuView<'_>, y: GpuView<'_>) -> Result<bool> {
-        for section in &self.sections {
-            let parts = self.parts(gpu, section, x, y)?;
-            if parts.iter().any(|part| part.channels.len() < self.correlation.channels) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    fn cuts_sums(&self, gpu: &Gpu, x: GpuView<'_>, y: GpuView<'_>) -> bool {
+        let mut parts = self.sections.iter().flat_map(|section| self.parts(gpu, section, x, y));
+        parts.any(|part| part.channels.len() < self.correlation.channels)
     }
 
     /// Cuts what one dispatch cannot reach: into images or, where one is too large, into single groups with some of their
-    /// channels and some of their outputs.
-    fn parts(&self, gpu: &Gpu, section: &Section, x: GpuView<'_>, y: GpuView<'_>) -> Result<Vec<Part>> {
+    /// channels, to be added up, and some of their outputs.
+    fn parts(&self, gpu: &Gpu, section: &Section, x: GpuView<'_>, y: GpuView<'_>) -> Vec<Part> {
         let (images, reach) = (x.shape.n, gpu.reach());
         let within =
             |view: GpuView<'_>, channels: usize| match reach.checked_sub(channels * view.shape.plane_len()) {
                 None => 0,
                 Some(left) => images.min(1 + left / view.batch_stride.max(1)),
             };
-        let channels = self.correlation.channels;
-        let together =
-            within(x, section.groups.len() * channels).min(within(y, section.groups.len() * self.outputs));
+        let groups_before = section.groups.len() - 1;
+        let channels = groups_before * self.correlation.channels + section.channels.len();
+        let outputs = groups_before * self.outputs + section.outputs.len();
+        let together = within(x, channels).min(within(y, outputs));
         if together > 0 || images == 0 {
-            let part = |first: usize| Part {
-                images: first..images.min(first + together),
+            let part = |images| Part {
+                images,
                 groups: section.groups.clone(),
-                channels: 0..channels,
+                channels: section.channels.clone(),
                 outputs: section.outputs.clone(),
             };
-            return Ok((0..images).step_by(together.max(1)).map(part).collect());
+            return pieces(images, together.max(1)).map(part).collect();
         }
-        let pieces = |arg, len: usize, plane: usize| {
-            let most = reach / plane.max(1);
-            if most == 0 {
-                return Err(Error::invalid(self.op, arg, Expected::AtMost(reach), plane));
-            }
+        // Of planes that it can reach: larger ones are in tiles.
+        let pieces = |of: &Range<usize>, view: GpuView<'_>| {
+            let (start, end, most) = (of.start, of.end, reach / view.shape.plane_len().max(1));
             // Of no channels there is one piece, too: outputs that no tap reaches are written.
-            Ok((0..len.max(1)).step_by(most).map(move |first| first..len.min(first + most)))
+            pieces(of.len().max(1), most.max(1)).map(move |at| start + at.start..end.min(start + at.end))
         };
-        let outputs =
-            pieces("elements of an output plane on this GPU", section.outputs.len(), y.shape.plane_len())?;
-        let channels = pieces("elements of a plane on this GPU", channels, x.shape.plane_len())?;
-        let first = section.outputs.start;
+        let (outputs, channels) = (pieces(&section.outputs, y), pieces(&section.channels, x));
         let mut parts = Vec::new();
         for image in 0..images {
             for group in section.groups.clone() {
                 for outputs in outputs.clone() {
                     for channels in channels.clone() {
-                        parts.push(Part {
-                            images: image..image + 1,
-                            groups: group..group + 1,
-                            channels,
-                            outputs: first + outputs.start..first + outputs.end,
-                        });
+                        let (images, groups) = (image..image + 1, group..group + 1);
+                        parts.push(Part { images, groups, channels, outputs: outputs.clone() });
                     }
                 }
             }
         }
-        Ok(parts)
+        parts
     }
 
     fn dispatch(
@@ -234,8 +222,8 @@ impl Engine {
                 input[0],
                 input[1],
                 taps.len(),
-                depth,
-                part.channels.start,
+                section.channels.len(),
+                part.channels.start - section.channels.start,
                 part.channels.len(),
                 first_output - first_block * tile,
                 end - first_block * tile,

@@ -4,11 +4,13 @@ use std::ops::Range;
 
 use super::Engine;
 use super::method::Method;
-use crate::error::{Error, Expected, Result};
+use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::gpu::buffer::{Buffer, GpuView, words};
+use crate::gpu::parts::{pieces, too_large};
 use crate::gpu::recorder::{Dispatch, Slice, WORKGROUP};
 use crate::gpu::wgsl::{Kernel, Shader, shader};
+use crate::shape::correlation::Correlation;
 use crate::tensor::{checked_product, try_zeroed};
 
 const PACK: Shader = shader!("conv2d_pack", 2, 1, "index");
@@ -18,9 +20,10 @@ pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
     [Kernel::new(PACK, [])].into_iter()
 }
 
-/// Packed weights of a range of groups, and of a range of the outputs of each.
+/// Packed weights of a range of groups, and of a range of the channels and the outputs of each.
 pub(super) struct Section {
     pub groups: Range<usize>,
+    pub channels: Range<usize>,
     pub outputs: Range<usize>,
     /// The outputs, rounded up to whole tiles; what is behind the last may hold anything.
     pub padded: usize,
@@ -61,55 +64,70 @@ impl Rows {
     }
 }
 
-/// The groups, outputs (counted from the first of the section) and channels of a dispatch.
+/// Groups, outputs and channels; in a dispatch, the last two are counted from the first of the section.
 type Block = [Range<usize>; 3];
 
 impl Section {
-    /// Sections of as many groups and outputs as one dispatch can reach, for sums of `depth` products: weights of any values,
-    /// biases of zeros.
+    /// Sections of as many groups and outputs as one dispatch can reach with all their channels or, where it reaches not even
+    /// those of one tile, with some, whose sums are added up in order: weights of any values, biases of zeros.
     pub fn all(
         gpu: &Gpu,
         op: &'static str,
-        groups: usize,
-        outputs: usize,
-        depth: usize,
+        [groups, outputs]: [usize; 2],
+        correlation: &Correlation,
         tile: usize,
     ) -> Result<Vec<Section>> {
-        let per_tile = checked_product(op, "packed weights", &[depth.max(1), tile])?;
-        let tiles = gpu.reach() / per_tile;
-        if tiles == 0 {
-            let (limit, got) = (gpu.reach() / tile, depth);
-            return Err(Error::invalid(op, "products in a sum on this GPU", Expected::AtMost(limit), got));
+        let (taps, channels) = (correlation.taps.len(), correlation.channels);
+        // The table of taps, of four words each, is within reach too.
+        let per_channel = checked_product(op, "packed weights", &[taps.max(1), tile.max(4)])?;
+        let tiles = gpu.reach() / checked_product(op, "packed weights", &[per_channel, channels.max(1)])?;
+        let channels_each = if tiles > 0 { channels.max(1) } else { gpu.reach() / per_channel };
+        if channels_each == 0 {
+            return Err(too_large(op, "taps of a kernel on this GPU", gpu.reach() / tile.max(4), taps));
         }
         let of_group = outputs.div_ceil(tile);
         let (groups_each, outputs_each) =
-            if tiles >= of_group { (tiles / of_group, outputs) } else { (1, tiles * tile) };
+            if tiles >= of_group { (tiles / of_group, outputs) } else { (1, tiles.max(1) * tile) };
         let mut sections = Vec::new();
-        for first_group in (0..groups).step_by(groups_each) {
-            let groups = first_group..groups.min(first_group + groups_each);
-            for first in (0..outputs).step_by(outputs_each) {
-                let outputs = first..outputs.min(first + outputs_each);
-                let padded = outputs.len().next_multiple_of(tile);
-                let weights_len = checked_product(op, "packed weights", &[groups.len(), depth, padded])?;
-                let bias = try_zeroed(op, groups.len() * padded)?;
-                sections.push(Section {
-                    groups: groups.clone(),
-                    outputs,
-                    padded,
-                    weights: gpu.take_buffer(op, weights_len as u64 * 4, false)?,
-                    weights_len,
-                    bias_len: bias.len(),
-                    bias: gpu.upload_bytes(op, bytemuck::cast_slice(&bias))?,
-                });
+        for groups in pieces(groups, groups_each) {
+            for outputs in pieces(outputs, outputs_each) {
+                // Of no channels there is one piece, too: outputs that no tap reaches are written.
+                for channels in pieces(channels.max(1), channels_each).map(|c| c.start..c.end.min(channels)) {
+                    sections.push(Section::new(
+                        gpu,
+                        op,
+                        [groups.clone(), outputs.clone(), channels],
+                        taps,
+                        tile,
+                    )?);
+                }
             }
         }
         Ok(sections)
     }
 
+    fn new(gpu: &Gpu, op: &'static str, block: Block, taps: usize, tile: usize) -> Result<Section> {
+        let [groups, outputs, channels] = block;
+        let padded = outputs.len().next_multiple_of(tile);
+        let weights_len =
+            checked_product(op, "packed weights", &[groups.len(), taps, channels.len(), padded])?;
+        let bias = try_zeroed(op, groups.len() * padded)?;
+        Ok(Section {
+            padded,
+            weights: gpu.take_buffer(op, weights_len as u64 * 4, false)?,
+            weights_len,
+            bias_len: bias.len(),
+            bias: gpu.upload_bytes(op, bytemuck::cast_slice(&bias))?,
+            groups,
+            channels,
+            outputs,
+        })
+    }
+
     pub fn set_weights(&self, gpu: &Gpu, engine: &Engine, source: Source<'_>) -> Result<()> {
         let taps = engine.correlation.taps.len();
         let to = Slice::new(gpu, &self.weights, 0, self.weights_len);
-        self.pack(gpu, engine, source, taps, to, self.whole(engine.correlation.channels))
+        self.pack(gpu, engine, source, taps, to, self.whole(self.channels.len()))
     }
 
     pub fn set_bias(&self, gpu: &Gpu, engine: &Engine, bias: GpuView<'_>) -> Result<()> {
@@ -148,8 +166,7 @@ impl Section {
             let [first, second] = match (0..3).max_by_key(|&axis| lies[axis]) {
                 Some(axis) if lies[axis] > 0 => halves(&[groups, outputs, channels], axis),
                 _ => {
-                    let most = Expected::AtMost(gpu.reach());
-                    return Err(Error::invalid(engine.op, "elements of a kernel on this GPU", most, span));
+                    return Err(too_large(engine.op, "elements of a kernel on this GPU", gpu.reach(), span));
                 }
             };
             self.pack(gpu, engine, source, taps, to, first)?;
@@ -158,10 +175,10 @@ impl Section {
         let start = source.values.start
             + groups.start * source.group
             + (self.outputs.start + outputs.start) * source.output
-            + channels.start * source.channel;
+            + (self.channels.start + channels.start) * source.channel;
         let from = Slice::new(gpu, source.values.buffer, start, span);
         let is_bias = source.channel == 0;
-        let depth = if is_bias { 1 } else { engine.correlation.channels };
+        let depth = if is_bias { 1 } else { self.channels.len() };
         let group = (groups.start - self.groups.start) * taps;
         let sizes = [
             count,

@@ -6,17 +6,18 @@
 
 use std::ops::Range;
 
+use super::tiles::Tiles;
 use super::weights_method::{METHODS, Method};
 use super::{countable, tap_entry};
-use crate::error::{Error, Expected, Result};
+use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::gpu::buffer::{Buffer, GpuTensor, GpuView, words};
 use crate::gpu::context::AdapterKind;
-use crate::gpu::parts::{by_channel, elementwise};
+use crate::gpu::parts::{by_element, elementwise, too_large};
 use crate::gpu::recorder::{Dispatch, Slice, WORKGROUP};
 use crate::gpu::wgsl::{Kernel, Shader, shader};
 use crate::shape::Update;
-use crate::shape::correlation::Correlation;
+use crate::shape::correlation::{Correlation, Placement};
 use crate::tensor::{Shape4, checked_product};
 
 const SUM: Shader = shader!("conv2d_backward_weights_sum", 1, 1, "index");
@@ -44,7 +45,9 @@ pub(in crate::gpu) struct Spec {
 pub(in crate::gpu) struct WeightsGradient {
     spec: Spec,
     method: Method,
+    /// Of whole images, or of tiles of them.
     correlation: Correlation,
+    tiles: Option<Tiles>,
     /// Where each tap of the kernel reads.
     taps: Buffer,
 }
@@ -95,14 +98,23 @@ impl WeightsGradient {
         correlation: &Correlation,
         method: Method,
     ) -> Result<Self> {
-        let correlation = countable(spec.op, correlation)?;
-        // A tap that only ever meets padding reads a row that is in no plane.
-        let mut taps = vec![[0, i32::MIN, 0, 0]; spec.kernel];
-        for tap in &correlation.taps {
-            taps[tap.index] = tap_entry(spec.op, &correlation, tap, 0)?;
+        let Spec { op, groups, outputs, kernel } = spec;
+        if kernel > gpu.reach() / 4 {
+            return Err(too_large(op, "taps of a kernel on this GPU", gpu.reach() / 4, kernel));
         }
-        let taps = gpu.upload_bytes(spec.op, bytemuck::cast_slice(&taps))?;
-        Ok(WeightsGradient { spec, method, correlation, taps })
+        let image = |channels: usize, [h, w]: [usize; 2]| Shape4::new(1, groups * channels, h, w);
+        let (x, gy) = (image(correlation.channels, correlation.input), image(outputs, correlation.output));
+        let mut whole = [(correlation.clone(), Placement::dense(correlation.output))];
+        let tiles = Tiles::cut(gpu, op, x, gy, &mut whole)?;
+        let [(correlation, _)] = &whole;
+        let correlation = countable(op, correlation)?;
+        // A tap that only ever meets padding reads a row that is in no plane.
+        let mut taps = vec![[0, i32::MIN, 0, 0]; kernel];
+        for tap in &correlation.taps {
+            taps[tap.index] = tap_entry(op, &correlation, tap, 0)?;
+        }
+        let taps = gpu.upload_bytes(op, bytemuck::cast_slice(&taps))?;
+        Ok(WeightsGradient { spec, method, correlation, tiles, taps })
     }
 
     /// Queues the gradient, for views of the planned shapes: an image of `gw` has the weights of an output.
@@ -114,7 +126,34 @@ impl WeightsGradient {
         gw: GpuView<'_>,
         update: Update,
     ) -> Result<()> {
-        for block in self.blocks(gpu, x, gy, gw)? {
+        let Some(tiles) = &self.tiles else { return self.run_at_once(gpu, x, gy, gw, update) };
+        let op = self.spec.op;
+        let [_, tile] = tiles.shapes();
+        let (of_tile, total) = (GpuTensor::new(gpu, op, tile)?, GpuTensor::new(gpu, op, gw.shape)?);
+        let mut so_far = Update::Write;
+        tiles.for_each(gpu, op, x, |n, rows, columns, x| {
+            let at = [rows.start, columns.start].map(|first| first as isize);
+            // At the far edges of an image, less than a tile.
+            let shape = Shape4 { h: rows.len(), w: columns.len(), ..tile };
+            let gy_of_tile = GpuView { batch_stride: shape.image_len(), ..first_of(&of_tile, shape) };
+            gpu.shifted(op, gy.image(n), at, 0.0, gy_of_tile, Update::Write)?;
+            self.run_at_once(gpu, x, gy_of_tile, total.view(), so_far)?;
+            so_far = Update::Accumulate;
+            Ok(())
+        })?;
+        let parts = if x.shape.n == 0 { 0 } else { 1 };
+        add_up(gpu, op, total.view(), parts, gw, update)
+    }
+
+    fn run_at_once(
+        &self,
+        gpu: &Gpu,
+        x: GpuView<'_>,
+        gy: GpuView<'_>,
+        gw: GpuView<'_>,
+        update: Update,
+    ) -> Result<()> {
+        for block in self.blocks(gpu, x, gy, gw) {
             let of_group = block.outputs.len();
             let first = block.groups.start * self.spec.outputs + block.outputs.start;
             let columns = gw.channels(block.channels.clone())?;
@@ -190,7 +229,7 @@ impl WeightsGradient {
 
     /// Cuts the weights where one dispatch cannot reach them, or all that an image has for them: into groups or, where one is
     /// too large, into some outputs and some channels of each.
-    fn blocks(&self, gpu: &Gpu, x: GpuView<'_>, gy: GpuView<'_>, gw: GpuView<'_>) -> Result<Vec<Block>> {
+    fn blocks(&self, gpu: &Gpu, x: GpuView<'_>, gy: GpuView<'_>, gw: GpuView<'_>) -> Vec<Block> {
         let Spec { groups, outputs, kernel, .. } = self.spec;
         let channels = self.correlation.channels;
         let (reach, x_plane, gy_plane) = (gpu.reach(), x.shape.plane_len(), gy.shape.plane_len());
@@ -209,17 +248,13 @@ impl WeightsGradient {
                 outputs: 0..outputs,
                 channels: 0..channels,
             };
-            return Ok((0..groups).step_by(together).map(block).collect());
+            return (0..groups).step_by(together).map(block).collect();
         }
-        let most = |arg, each: usize| match reach / each {
-            0 => Err(Error::invalid(self.spec.op, arg, Expected::AtMost(reach), each)),
-            most => Ok(most),
-        };
-        let channels_each = most("elements of a plane on this GPU", x_plane.max(kernel))?.min(channels);
+        // Planes and kernels are within reach.
+        let channels_each = (reach / x_plane.max(kernel)).min(channels);
         let row = channels_each * kernel;
-        let outputs_each = most("elements of a plane on this GPU", gy_plane)?
-            .min(reach / row)
-            .min(1 + (reach - row) / gw.batch_stride.max(1));
+        let outputs_each =
+            (reach / gy_plane).min(reach / row).min(1 + (reach - row) / gw.batch_stride.max(1));
         let mut blocks = Vec::new();
         for group in 0..groups {
             for output in (0..outputs).step_by(outputs_each) {
@@ -232,7 +267,7 @@ impl WeightsGradient {
                 }
             }
         }
-        Ok(blocks)
+        blocks
     }
 
     /// Cuts the images into as many as one dispatch can reach, and their pixels into at most `most` parts.
@@ -276,8 +311,8 @@ impl WeightsGradient {
         update: Update,
     ) -> Result<()> {
         let Spec { op, outputs: all_outputs, kernel, .. } = self.spec;
-        let Correlation { channels: all_channels, input, output: [height, width], step, .. } =
-            self.correlation;
+        let Correlation { channels: all_channels, input, step, .. } = self.correlation;
+        let [height, width] = [gy.shape.h, gy.shape.w];
         let (x_plane, plane) = (x.shape.plane_len(), gy.shape.plane_len());
         let (groups, outputs) = (block.groups.len(), block.outputs.len());
         let from_x = block.slice(gpu, x, run, all_channels, &block.channels);
@@ -352,7 +387,7 @@ pub(super) fn add_up(
     let pitch = to.shape.n * to.shape.image_len();
     let views = elementwise([sums, to]);
     // Several fit into one dispatch together.
-    for part in by_channel(gpu, op, &views)? {
+    for part in by_element(gpu, &views) {
         let [sums, to] = views;
         let row = part.channels.len();
         let start = sums.start + part.images.start * sums.batch_stride + part.channels.start;

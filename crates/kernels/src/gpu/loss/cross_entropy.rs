@@ -1,14 +1,15 @@
-//! Cross-entropy over channels: one pixel an invocation or, where classes are many and pixels few, a workgroup.
+//! Cross-entropy over channels: one pixel an invocation or, where classes are many and pixels few, a workgroup. Of an image
+//! larger than what a dispatch reaches, as many pixels as fit with all their channels, once these are brought together.
 
 use super::{Gpu, UPDATES, accumulate};
 use crate::backend::{SCALAR, expect_shape};
 use crate::error::Result;
-use crate::gpu::buffer::{Buffer, GpuView, GpuViewMut, words};
-use crate::gpu::parts::{Part, by_image};
+use crate::gpu::buffer::{Buffer, GpuTensor, GpuView, GpuViewMut, words};
+use crate::gpu::parts::{Part, by_element, pieces, too_large};
 use crate::gpu::recorder::{Dispatch, Slice};
 use crate::gpu::reduce::{LANES, Partials, lanes};
 use crate::gpu::wgsl::{Kernel, Shader, shader};
-use crate::shape::{CrossEntropy, Update};
+use crate::shape::{Activation, CrossEntropy, Update};
 use crate::tensor::Shape4;
 
 const OP: &str = "cross_entropy";
@@ -84,20 +85,50 @@ impl Pixels {
         })
     }
 
-    fn count(&self, part: &Part) -> usize {
-        part.images.len() * self.shape.plane_len()
+    /// Cuts views into images or, where one is too large, into pixels of one.
+    fn parts(&self, gpu: &Gpu, views: &[GpuView<'_>]) -> Result<Vec<Part>> {
+        let (Shape4 { n, c, .. }, reach) = (self.shape, gpu.reach());
+        if self.shape.image_len() <= reach {
+            return Ok(by_element(gpu, views));
+        }
+        if c > reach {
+            return Err(too_large(OP, "classes on this GPU", reach, c));
+        }
+        let of_image = |n| {
+            let part = move |elements| Part { images: n..n + 1, channels: 0..c, elements };
+            pieces(self.shape.plane_len(), reach / c).map(part)
+        };
+        Ok((0..n).flat_map(of_image).collect())
+    }
+
+    /// The pixels of a part, channel by channel, if it is not of whole images: of any values.
+    fn apart(&self, gpu: &Gpu, part: &Part) -> Result<Option<GpuTensor>> {
+        if part.elements.len() == self.shape.plane_len() {
+            return Ok(None);
+        }
+        GpuTensor::new(gpu, OP, Shape4::new(self.shape.c, 1, 1, part.elements.len())).map(Some)
+    }
+
+    /// Those of `x`.
+    fn gathered(&self, gpu: &Gpu, x: GpuView<'_>, part: &Part) -> Result<Option<GpuTensor>> {
+        let mut pixels = self.apart(gpu, part)?;
+        if let Some(pixels) = &mut pixels {
+            let from = x.planes(part.images.start, part.elements.clone());
+            gpu.activation_into(from, Activation::Identity, pixels.view_mut())?;
+        }
+        Ok(pixels)
     }
 
     fn groups(&self, part: &Part) -> usize {
-        let pixels = self.count(part);
+        let pixels = part.of_channel();
         if self.shared { pixels } else { pixels.div_ceil(self.lanes as usize) }
     }
 
     /// Labels and weights of a part.
     fn slices(&self, gpu: &Gpu, part: &Part) -> [Slice<'_>; 2] {
-        let (first, count) = (part.images.start * self.shape.plane_len(), self.count(part));
+        let first = part.images.start * self.shape.plane_len() + part.elements.start;
         let weights = if self.weighted { self.shape.c } else { 1 };
-        [Slice::new(gpu, &self.labels, first, count), Slice::new(gpu, &self.weights, 0, weights)]
+        [Slice::new(gpu, &self.labels, first, part.of_channel()), Slice::new(gpu, &self.weights, 0, weights)]
     }
 
     /// The last words of the parameters: whether there are weights and smoothing, and the factors, times `scale`.
@@ -112,6 +143,11 @@ impl Pixels {
         let smooths = params.label_smoothing != 0.0;
         [self.weighted.into(), smooths.into(), of_label, of_class, of_classes]
     }
+}
+
+/// The memory of a part of a view, or of what was brought together of it.
+fn slice_of<'a>(gpu: &Gpu, view: GpuView<'a>, apart: &'a Option<GpuTensor>, part: &Part) -> Slice<'a> {
+    apart.as_ref().map_or_else(|| view.part(gpu, part), |pixels| pixels.all(gpu))
 }
 
 /// The divisor; NaN if it is 0, by which nothing can be divided.
@@ -130,18 +166,18 @@ impl Gpu {
     ) -> Result<()> {
         expect_shape(OP, "output shape", SCALAR, y.shape())?;
         let pixels = Pixels::new(self, x.shape, labels, params)?;
-        let parts = by_image(self, OP, &[x])?;
+        let parts = pixels.parts(self, &[x])?;
         let group_sums = Partials::new(self, OP, parts.iter().map(|part| pixels.groups(part)).sum(), 1)?;
         let mut first = 0;
         for part in &parts {
-            let (from, groups) = (x.part(self, part), pixels.groups(part));
+            let gathered = pixels.gathered(self, x, part)?;
+            let (from, groups) = (slice_of(self, x, &gathered, part), pixels.groups(part));
             let [of_labels, of_classes] = pixels.slices(self, part);
-            let (plane, classes) = (x.shape.plane_len(), x.shape.c);
             let sizes = [
                 groups,
-                pixels.count(part),
-                plane,
-                classes,
+                part.of_channel(),
+                part.elements.len(),
+                x.shape.c,
                 first,
                 of_labels.first,
                 from.first,
@@ -172,13 +208,15 @@ impl Gpu {
         expect_shape(OP, "gradient shape", x.shape(), gx.shape())?;
         let (pixels, gx) = (Pixels::new(self, x.shape, labels, params)?, gx.0);
         let scale = f64::from(gy) / divisor(params, labels);
-        for part in &by_image(self, OP, &[x, gx])? {
-            let (from, to, groups) = (x.part(self, part), gx.part(self, part), pixels.groups(part));
+        for part in &pixels.parts(self, &[x, gx])? {
+            let (gathered, gradients) = (pixels.gathered(self, x, part)?, pixels.apart(self, part)?);
+            let (from, to) = (slice_of(self, x, &gathered, part), slice_of(self, gx, &gradients, part));
+            let groups = pixels.groups(part);
             let [of_labels, of_classes] = pixels.slices(self, part);
             let sizes = [
                 groups,
-                pixels.count(part),
-                x.shape.plane_len(),
+                part.of_channel(),
+                part.elements.len(),
                 x.shape.c,
                 of_labels.first,
                 from.first,
@@ -186,14 +224,20 @@ impl Gpu {
                 to.first,
                 gx.batch_stride,
             ];
+            // Gradients apart are written, then brought to their places.
+            let direct = if gradients.is_none() { update } else { Update::Write };
             self.dispatch(&Dispatch {
                 op: OP,
-                kernel: backward(pixels.lanes, pixels.shared, update),
+                kernel: backward(pixels.lanes, pixels.shared, direct),
                 params: &[&words(OP, sizes)?[..], &pixels.factors(params, scale)].concat(),
                 reads: &[from, of_labels, of_classes],
                 writes: &[to],
                 workgroups: groups,
             })?;
+            if let Some(gradients) = &gradients {
+                let to = gx.planes(part.images.start, part.elements.clone());
+                self.add_backward_into(gradients.view(), GpuViewMut(to), update)?;
+            }
         }
         Ok(())
     }

@@ -11,7 +11,6 @@ mod pairs;
 
 use super::Gpu;
 use super::buffer::{GpuView, words};
-use super::parts::Part;
 use super::recorder::{Dispatch, Slice};
 use super::reduce::{LANES, lanes};
 use super::wgsl::{Kernel, Shader, shader};
@@ -47,7 +46,7 @@ impl Gpu {
         divisor: f32,
         y: GpuView<'_>,
     ) -> Result<()> {
-        let to = y.part(self, &Part { images: 0..1, channels: 0..1 });
+        let to = y.per_channel(self);
         self.mean_to(op, sums, parts, divisor, to)
     }
 

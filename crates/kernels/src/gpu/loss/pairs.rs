@@ -4,7 +4,7 @@ use super::{Gpu, UPDATES, accumulate};
 use crate::backend::{SCALAR, expect_shape};
 use crate::error::Result;
 use crate::gpu::buffer::{Buffer, GpuView, GpuViewMut, words};
-use crate::gpu::parts::{Part, by_channel, elementwise};
+use crate::gpu::parts::{Part, by_element, elementwise};
 use crate::gpu::recorder::{Dispatch, Slice, WORKGROUP};
 use crate::gpu::reduce::{LANES, Partials, STRIP, divisor, lanes};
 use crate::gpu::wgsl::{Kernel, Shader, shader};
@@ -99,17 +99,16 @@ impl Gpu {
         expect_shape(op, "target shape", x.shape(), target.shape())?;
         let len = x.shape.n * x.shape.image_len();
         let [x, target] = elementwise([x, target]);
-        let parts = by_channel(self, op, &[x, target])?;
-        let len_of = |part: &Part| part.images.len() * part.channels.len();
-        let strips_of = |part: &Part| len_of(part).div_ceil(STRIP);
+        let parts = by_element(self, &[x, target]);
+        let strips_of = |part: &Part| part.count().div_ceil(STRIP);
         let sums = Partials::new(self, op, parts.iter().map(strips_of).sum(), 1)?;
         let mut first = 0;
         for part in &parts {
             let (a, b) = (x.part(self, part), target.part(self, part));
-            let (count, strips) = (len_of(part), strips_of(part));
+            let (count, strips) = (part.count(), strips_of(part));
             let sizes = [
                 strips,
-                part.channels.len(),
+                part.image(),
                 count,
                 STRIP,
                 first,
@@ -147,12 +146,11 @@ impl Gpu {
         expect_shape(op, "target shape", x.shape(), target.shape())?;
         expect_shape(op, "gradient shape", x.shape(), gx.shape())?;
         let views = elementwise([x, target, gx.0]);
-        for part in by_channel(self, op, &views)? {
+        for part in by_element(self, &views) {
             let [a, b, to] = views.map(|view| view.part(self, &part));
             let [a_stride, b_stride, to_stride] = views.map(|view| view.batch_stride);
-            let image = part.channels.len();
-            let count = part.images.len() * image;
-            let sizes = [image, count, a.first, a_stride, b.first, b_stride, to.first, to_stride];
+            let count = part.count();
+            let sizes = [part.image(), count, a.first, a_stride, b.first, b_stride, to.first, to_stride];
             let mut params = words(op, sizes)?.to_vec();
             params.push(factor.to_bits());
             let (params, reads) = self.weighted(op, params, [a, b], weights, &part)?;

@@ -1,10 +1,12 @@
 //! The gradients of pooling: each element of the input looks at the windows that it lies in, in row-major order.
 
+use std::ops::Range;
+
 use super::{Gpu, GpuArgmax, geometry};
 use crate::backend::expect_shape;
 use crate::error::Result;
-use crate::gpu::buffer::{GpuView, GpuViewMut, words};
-use crate::gpu::parts::by_channel;
+use crate::gpu::buffer::{GpuTensor, GpuView, GpuViewMut, words};
+use crate::gpu::parts::{Source, by_window};
 use crate::gpu::recorder::{Dispatch, Slice, WORKGROUP};
 use crate::gpu::reduce::divisor;
 use crate::gpu::wgsl::{Kernel, Shader, shader};
@@ -22,6 +24,15 @@ pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
     [LARGEST, MEAN, PLANES].into_iter().flat_map(updates)
 }
 
+/// What comes from a window.
+#[derive(Clone, Copy)]
+enum Spread<'a> {
+    /// All, to where its largest element was.
+    Largest(GpuView<'a>),
+    /// A share, to each of its elements.
+    Mean { count_include_pad: bool },
+}
+
 impl Gpu {
     pub(in crate::gpu) fn max_pool2d_backward_into(
         &self,
@@ -33,8 +44,7 @@ impl Gpu {
         let (op, shape) = ("max_pool2d_backward", argmax.shape());
         expect_shape(op, "output gradient shape", shape.output(), gy.shape())?;
         expect_shape(op, "input gradient shape", shape.input(), gx.shape())?;
-        let kernel = Kernel::new(LARGEST, [update.constant()]);
-        self.spread_windows(op, kernel, &shape, gy, Some(argmax.view()), false, gx.0)
+        self.spread_windows(op, &shape, gy, Spread::Largest(argmax.view()), gx, update)
     }
 
     pub(in crate::gpu) fn avg_pool2d_backward_into(
@@ -46,49 +56,71 @@ impl Gpu {
     ) -> Result<()> {
         let (op, shape) = ("avg_pool2d_backward", PoolShape::avg(gx.shape(), params)?);
         expect_shape(op, "output gradient shape", shape.output(), gy.shape())?;
-        let kernel = Kernel::new(MEAN, [update.constant()]);
-        self.spread_windows(op, kernel, &shape, gy, None, params.count_include_pad, gx.0)
+        let spread = Spread::Mean { count_include_pad: params.count_include_pad };
+        self.spread_windows(op, &shape, gy, spread, gx, update)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is an operand or a choice")]
     fn spread_windows(
         &self,
         op: &'static str,
-        kernel: Kernel,
         shape: &PoolShape,
         gy: GpuView<'_>,
-        positions: Option<GpuView<'_>>,
-        padding_counts: bool,
-        gx: GpuView<'_>,
+        spread: Spread<'_>,
+        gx: GpuViewMut<'_>,
+        update: Update,
     ) -> Result<()> {
-        let (input, output) = (shape.input(), shape.output());
-        let [height, width, window @ ..] = geometry(op, shape)?;
-        let [out_h, out_w, plane] = words(op, [output.h, output.w, input.plane_len()])?;
+        let output = shape.output();
+        let [height, width, window_words @ ..] = geometry(op, shape)?;
+        let [windows_height, windows_width] = words(op, [output.h, output.w])?;
+        let (shader, positions, padding_counts) = match spread {
+            Spread::Largest(positions) => (LARGEST, Some(positions), false),
+            Spread::Mean { count_include_pad } => (MEAN, None, count_include_pad),
+        };
         let read: Vec<GpuView<'_>> = [gy].into_iter().chain(positions).collect();
-        for part in by_channel(self, op, &[&read[..], &[gx]].concat())? {
-            let from: Vec<Slice<'_>> = read.iter().map(|view| view.part(self, &part)).collect();
-            let to = gx.part(self, &part);
-            let image = part.channels.len() * input.plane_len();
-            let count = part.images.len() * image;
-            let [count_word, image] = words(op, [count, image])?;
-            let place = |slice: &Slice<'_>, view: &GpuView<'_>| words(op, [slice.first, view.batch_stride]);
-            let of_positions = match positions {
-                Some(positions) => place(&from[1], &positions)?,
-                None => [0; 2],
-            };
+        // As in the shader.
+        let reaching = |axis: usize, inputs: Range<usize>| {
+            let (kernel, stride, padding) =
+                (shape.kernel()[axis], shape.stride()[axis], shape.padding()[axis]);
+            let windows = [output.h, output.w][axis];
+            let (first, last) = (inputs.start + padding, inputs.end - 1 + padding);
+            let start = if first < kernel { 0 } else { (first - kernel) / stride + 1 };
+            start.min(windows)..(last / stride + 1).min(windows)
+        };
+        let windows = by_window(self, &read, &[gx.0], reaching);
+        if update == Update::Accumulate && windows.iter().any(|window| window.joined) {
+            // Sums of several dispatches are complete before they are added.
+            let mut sums = GpuTensor::new(self, op, gx.shape())?;
+            self.spread_windows(op, shape, gy, spread, sums.view_mut(), Update::Write)?;
+            return self.add_backward_into(sums.view(), gx, update);
+        }
+        let gx = gx.0;
+        for window in windows {
+            let copies = read.iter().map(|&view| window.bring(self, op, view)).collect::<Result<Vec<_>>>()?;
+            let sources = read.iter().zip(&copies).map(|(&view, copy)| window.source(self, view, copy));
+            let from: Vec<Source<'_>> = sources.collect();
+            let (inputs, to) = (&window.output, gx.part(self, &window.output));
+            let count = inputs.count();
+            let sizes = [count, inputs.image(), inputs.elements.len(), window.columns.len()];
+            let first_of = |i: usize| from.get(i).map_or(0, |source| source.first);
+            let [gy_pitch, gy_stride, positions_stride] =
+                words(op, [from[0].pitch, gy.batch_stride, positions.map_or(0, |view| view.batch_stride)])?;
             let params = [
-                &[count_word, image, plane, width, height, out_h, out_w][..],
-                &window,
-                &place(&from[0], &gy)?,
-                &place(&to, &gx)?,
-                &of_positions,
-                &[padding_counts.into()],
+                &words(op, sizes)?[..],
+                &words(op, [window.rows.start, window.columns.start])?,
+                &[height, width, windows_height, windows_width],
+                &window_words,
+                &[first_of(0), gy_pitch, gy_stride],
+                &words(op, [to.first, gx.batch_stride])?,
+                &[first_of(1), positions_stride, padding_counts.into()],
+                &window.needs_words(op)?,
             ];
+            let update = if window.joined { Update::Accumulate } else { update };
+            let reads: Vec<Slice<'_>> = from.iter().map(|source| source.slice).collect();
             self.dispatch(&Dispatch {
                 op,
-                kernel,
+                kernel: Kernel::new(shader, [update.constant()]),
                 params: &params.concat(),
-                reads: &from,
+                reads: &reads,
                 writes: &[to],
                 workgroups: count.div_ceil(WORKGROUP),
             })?;
@@ -104,22 +136,20 @@ impl Gpu {
     ) -> Result<()> {
         let (op, gx) = ("global_avg_pool_backward", gx.0);
         expect_shape(op, "output gradient shape", Shape4 { h: 1, w: 1, ..gx.shape }, gy.shape())?;
-        let plane = gx.shape.plane_len();
-        for part in by_channel(self, op, &[gy, gx])? {
-            let (from, to) = (gy.part(self, &part), gx.part(self, &part));
-            let image = part.channels.len() * plane;
-            let count = part.images.len() * image;
-            let [count_word, image, plane_word] = words(op, [count, image, plane])?;
+        let divisor = divisor(gx.shape.plane_len()).to_bits();
+        for window in by_window(self, &[gy], &[gx], |_, _| 0..1) {
+            let (from, to) = (window.source(self, gy, &None).slice, gx.part(self, &window.output));
+            let inputs = &window.output;
+            let [count, image, plane] = words(op, [inputs.count(), inputs.image(), inputs.elements.len()])?;
             let [gy_first, gy_stride, gx_first, gx_stride] =
                 words(op, [from.first, gy.batch_stride, to.first, gx.batch_stride])?;
-            let divisor = divisor(plane).to_bits();
             self.dispatch(&Dispatch {
                 op,
                 kernel: Kernel::new(PLANES, [update.constant()]),
-                params: &[count_word, image, plane_word, divisor, gy_first, gy_stride, gx_first, gx_stride],
+                params: &[count, image, plane, divisor, gy_first, gy_stride, gx_first, gx_stride],
                 reads: &[from],
                 writes: &[to],
-                workgroups: count.div_ceil(WORKGROUP),
+                workgroups: inputs.count().div_ceil(WORKGROUP),
             })?;
         }
         Ok(())

@@ -5,9 +5,11 @@ mod backward;
 
 pub use argmax::GpuArgmax;
 
+use std::ops::Range;
+
 use super::Gpu;
-use super::buffer::{GpuView, GpuViewMut, words};
-use super::parts::by_channel;
+use super::buffer::{GpuTensor, GpuView, GpuViewMut, words};
+use super::parts::by_window;
 use super::recorder::{Dispatch, Slice, WORKGROUP};
 use super::reduce::{LANES, divisor, lanes};
 use super::wgsl::{Kernel, Shader, shader};
@@ -15,6 +17,8 @@ use crate::backend::expect_shape;
 use crate::error::{Dims, Error, Result};
 use crate::shape::{AvgPool2dParams, MaxPool2dParams, PoolShape};
 use crate::tensor::Shape4;
+
+const GLOBAL: &str = "global_avg_pool";
 
 const WINDOWS: Shader = shader!("pool", 1, 1, "pool_params", "pool_windows", "index", "order", "math");
 const ARGMAX: Shader = shader!("pool_argmax", 1, 2, "pool_params", "pool_windows", "index", "order");
@@ -33,6 +37,10 @@ pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
     let forward = [false, true].into_iter().map(windows).chain(LANES.into_iter().map(planes));
     forward.chain([Kernel::new(ARGMAX, [])]).chain(backward::kernels())
 }
+
+/// Elements that a workgroup adds up of a plane that no dispatch can reach: enough to be worth it, few enough for strips to
+/// fill a GPU.
+const PLANE_STRIP: usize = 1 << 16;
 
 /// What becomes of a window.
 #[derive(Clone, Copy)]
@@ -86,7 +94,7 @@ impl Gpu {
         fold: Fold<'_>,
         y: GpuView<'_>,
     ) -> Result<()> {
-        let (output, geometry) = (shape.output(), geometry(op, &shape)?);
+        let geometry = geometry(op, &shape)?;
         let padding_counts = matches!(fold, Fold::Mean { count_include_pad: true });
         let (kernel, positions) = match fold {
             Fold::Largest => (windows(false), None),
@@ -94,22 +102,37 @@ impl Gpu {
             Fold::Argmax(positions) => (Kernel::new(ARGMAX, []), Some(positions)),
         };
         let written: Vec<GpuView<'_>> = [y].into_iter().chain(positions).collect();
-        for part in by_channel(self, op, &[&[x], &written[..]].concat())? {
-            let from = x.part(self, &part);
-            let to: Vec<Slice<'_>> = written.iter().map(|view| view.part(self, &part)).collect();
-            let image = part.channels.len() * output.plane_len();
-            let count = part.images.len() * image;
-            let mut params = words(op, [count, image, output.plane_len(), output.w])?.to_vec();
-            params.extend(geometry);
-            params.push(padding_counts.into());
-            for (slice, view) in [from].iter().chain(&to).zip([x].iter().chain(&written)) {
+        let extents = [x.shape.h, x.shape.w];
+        let reads = |axis: usize, outputs: Range<usize>| {
+            let (kernel, stride, padding) =
+                (shape.kernel()[axis], shape.stride()[axis], shape.padding()[axis]);
+            let of_input = |at: usize| at.saturating_sub(padding).min(extents[axis]);
+            of_input(outputs.start * stride)..of_input((outputs.end - 1) * stride + kernel)
+        };
+        for window in by_window(self, &[x], &written, reads) {
+            let copy = window.bring(self, op, x)?;
+            let (from, outputs) = (window.source(self, x, &copy), &window.output);
+            let to: Vec<Slice<'_>> = written.iter().map(|view| view.part(self, outputs)).collect();
+            let count = outputs.count();
+            let sizes = [count, outputs.image(), outputs.elements.len(), window.columns.len()];
+            let mut params = [
+                &words(op, sizes)?[..],
+                &words(op, [window.rows.start, window.columns.start])?,
+                &geometry,
+                &[padding_counts.into(), window.joined.into(), window.last.into()],
+                &window.needs_words(op)?,
+                &[from.first],
+                &words(op, [from.pitch, x.batch_stride])?,
+            ]
+            .concat();
+            for (slice, view) in to.iter().zip(&written) {
                 params.extend(words(op, [slice.first, view.batch_stride])?);
             }
             self.dispatch(&Dispatch {
                 op,
                 kernel,
                 params: &params,
-                reads: &[from],
+                reads: &[from.slice],
                 writes: &to,
                 workgroups: count.div_ceil(WORKGROUP),
             })?;
@@ -118,18 +141,29 @@ impl Gpu {
     }
 
     pub(super) fn global_avg_pool_into(&self, x: GpuView<'_>, y: GpuViewMut<'_>) -> Result<()> {
-        let op = "global_avg_pool";
-        let (shape, y) = (x.shape(), y.0);
-        expect_shape(op, "output shape", Shape4 { h: 1, w: 1, ..shape }, y.shape())?;
-        let plane = shape.plane_len();
-        let lanes = lanes(plane);
-        for part in by_channel(self, op, &[x, y])? {
-            let (from, to) = (x.part(self, &part), y.part(self, &part));
-            let count = part.images.len() * part.channels.len();
-            let [count_word, channels, plane_word] = words(op, [count, part.channels.len(), plane])?;
+        let shape = x.shape();
+        expect_shape(GLOBAL, "output shape", Shape4 { h: 1, w: 1, ..shape }, y.shape())?;
+        self.divided_sums(x, divisor(shape.plane_len()), y.0)
+    }
+
+    /// The sum of each plane, divided.
+    fn divided_sums(&self, x: GpuView<'_>, divisor: f32, y: GpuView<'_>) -> Result<()> {
+        let plane = x.shape.plane_len();
+        if plane > self.reach() {
+            let sum_one = |n, c: usize| {
+                let (x, y) = (x.channels(c..c + 1)?, y.channels(c..c + 1)?);
+                self.divided_sum_of_strips(x.planes(n, 0..plane), divisor, y.planes(n, 0..1))
+            };
+            return (0..x.shape.n).try_for_each(|n| (0..x.shape.c).try_for_each(|c| sum_one(n, c)));
+        }
+        let (op, lanes) = (GLOBAL, lanes(plane));
+        for window in by_window(self, &[x], &[y], |axis, _| 0..[x.shape.h, x.shape.w][axis]) {
+            let (from, to) = (window.source(self, x, &None).slice, y.part(self, &window.output));
+            let count = window.output.count();
+            let [count_word, channels, plane_word] = words(op, [count, window.output.channels.len(), plane])?;
             let [x_first, x_stride, y_first, y_stride] =
                 words(op, [from.first, x.batch_stride, to.first, y.batch_stride])?;
-            let divisor = divisor(plane).to_bits();
+            let divisor = divisor.to_bits();
             self.dispatch(&Dispatch {
                 op,
                 kernel: planes(lanes),
@@ -140,6 +174,24 @@ impl Gpu {
             })?;
         }
         Ok(())
+    }
+
+    /// The sum of one plane that a dispatch cannot reach, divided: of strips, then of their sums.
+    fn divided_sum_of_strips(&self, x: GpuView<'_>, divisor: f32, y: GpuView<'_>) -> Result<()> {
+        let (plane, strip) = (x.shape.w, PLANE_STRIP.min(self.reach()));
+        let whole = plane / strip;
+        let sums = GpuTensor::new(self, GLOBAL, Shape4::new(1, plane.div_ceil(strip), 1, 1))?;
+        let strips = |elements: Range<usize>| {
+            let shape = Shape4::new(1, elements.len().div_ceil(strip), 1, strip.min(elements.len()));
+            GpuView { shape, ..x.planes(0, elements) }
+        };
+        self.divided_sums(strips(0..whole * strip), 1.0, sums.view().channels(0..whole)?)?;
+        if plane > whole * strip {
+            self.divided_sums(strips(whole * strip..plane), 1.0, sums.view().channels(whole..whole + 1)?)?;
+        }
+        let sums = sums.view();
+        let as_plane = Shape4::new(1, 1, 1, sums.shape.c);
+        self.divided_sums(GpuView { shape: as_plane, ..sums }, divisor, y)
     }
 }
 
@@ -159,7 +211,6 @@ fn reachable(op: &'static str, input: usize, kernel: usize, stride: usize, paddi
 mod tests {
     use super::*;
     use crate::Cpu;
-    use crate::gpu::GpuTensor;
     use crate::gpu::testing::{self, close, noise, on_all};
 
     #[test]

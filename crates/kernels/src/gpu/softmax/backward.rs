@@ -1,19 +1,19 @@
 //! The gradient of softmax: `gx = y * (gy - sum of y * gy)`, the sum along the axis.
 //!
 //! By an invocation for each line (`softmax_backward.wgsl`), by a workgroup (`softmax_backward_long.wgsl`), or the sums first
-//! (`softmax_backward_dots.wgsl`), carried from part to part, and then the rest (`softmax_backward_apply.wgsl`).
+//! (`softmax_backward_dots.wgsl`), carried from part to part and, along a single row, joined (`softmax_backward_join.wgsl`),
+//! and then the rest (`softmax_backward_apply.wgsl`).
 
 use super::Gpu;
-use super::lines::{Lines, Whole, for_each_lines};
+use super::lines::{Cut, Lines, Whole, for_each_lines};
 use crate::backend::expect_shape;
 use crate::error::Result;
 use crate::gpu::buffer::{GpuTensor, GpuView, GpuViewMut, words};
 use crate::gpu::parts::Part;
-use crate::gpu::recorder::{Dispatch, WORKGROUP};
+use crate::gpu::recorder::{Dispatch, Slice, WORKGROUP};
 use crate::gpu::reduce::{LANES, lanes};
 use crate::gpu::wgsl::{Kernel, Shader, shader};
 use crate::shape::{Axis, SoftmaxShape, Update};
-use crate::tensor::Shape4;
 
 const OP: &str = "softmax_backward";
 
@@ -21,10 +21,15 @@ const LINES: Shader = shader!("softmax_backward", 2, 1, "softmax_backward_lines"
 const LONG: Shader =
     shader!("softmax_backward_long", 2, 1, "softmax_backward_lines", "update", "index", "reduce");
 const DOTS: Shader = shader!("softmax_backward_dots", 2, 1, "index");
+const JOIN: Shader = shader!("softmax_backward_join", 0, 1, "index", "reduce");
 const APPLY: Shader = shader!("softmax_backward_apply", 3, 1, "update", "index");
 
 fn long(lanes: u32, update: Update) -> Kernel {
     Kernel::new(LONG, [("LANES", lanes), update.constant()])
+}
+
+fn join(lanes: u32) -> Kernel {
+    Kernel::new(JOIN, [("LANES", lanes)])
 }
 
 fn short(shader: Shader, update: Update) -> Kernel {
@@ -37,7 +42,7 @@ pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
         let short = [LINES, APPLY].map(|shader| short(shader, update));
         short.into_iter().chain(LANES.map(|lanes| long(lanes, update)))
     };
-    Update::ALL.into_iter().flat_map(of_update).chain([Kernel::new(DOTS, [])])
+    Update::ALL.into_iter().flat_map(of_update).chain([Kernel::new(DOTS, [])]).chain(LANES.map(join))
 }
 
 impl Gpu {
@@ -52,9 +57,9 @@ impl Gpu {
         let shape = SoftmaxShape::new(y.shape(), axis)?.input();
         expect_shape(OP, "output gradient shape", shape, gy.shape())?;
         expect_shape(OP, "input gradient shape", shape, gx.shape())?;
-        for_each_lines(self, OP, axis, [y, gy, gx.0], |lines, views| match lines {
-            Lines::Whole(part, lines) => self.softmax_backward_lines(views, &part, &lines, update),
-            Lines::Cut(parts) => self.softmax_backward_of_parts(views, &parts, update),
+        for_each_lines(self, axis, [y, gy, gx.0], |lines| match lines {
+            Lines::Whole(views, part, lines) => self.softmax_backward_lines(views, &part, &lines, update),
+            Lines::Cut(lines) => self.softmax_backward_of_cut_lines(&lines, update),
         })
     }
 
@@ -81,63 +86,82 @@ impl Gpu {
         })
     }
 
-    /// Along the images of the batch, of which each part has some.
-    fn softmax_backward_of_parts(
-        &self,
-        [y, gy, gx]: [GpuView<'_>; 3],
-        parts: &[Part],
-        update: Update,
-    ) -> Result<()> {
-        let dots = GpuTensor::new(self, OP, Shape4 { n: 1, ..y.shape })?;
+    fn softmax_backward_of_cut_lines(&self, lines: &Cut<'_, 3>, update: Update) -> Result<()> {
+        let dots = GpuTensor::new(self, OP, lines.image)?;
         let dots_of = |part: &Part| dots.view().part(self, &Part { images: 0..1, ..part.clone() });
-        for part in parts {
-            let (from_y, from_gy, to) = (y.part(self, part), gy.part(self, part), dots_of(part));
-            let image = part.channels.len() * y.shape.plane_len();
-            let sizes = [
-                image,
-                part.images.len(),
-                usize::from(part.images.start > 0),
-                from_y.first,
-                y.batch_stride,
-                from_gy.first,
-                gy.batch_stride,
-                to.first,
-            ];
+        for (i, ([y, gy, _], parts)) in lines.pieces.iter().enumerate() {
+            for part in parts {
+                self.find_dots([*y, *gy], part, i > 0 || part.images.start > 0, dots_of(part))?;
+            }
+        }
+        if lines.one_line {
+            let across = lines.image.w;
             self.dispatch(&Dispatch {
                 op: OP,
-                kernel: Kernel::new(DOTS, []),
-                params: &words(OP, sizes)?,
-                reads: &[from_y, from_gy],
-                writes: &[to],
-                workgroups: image.div_ceil(WORKGROUP),
+                kernel: join(lanes(across)),
+                params: &words(OP, [across])?,
+                reads: &[],
+                writes: &[dots.all(self)],
+                workgroups: 1,
             })?;
         }
-        for part in parts {
-            let (from_y, from_gy, dots) = (y.part(self, part), gy.part(self, part), dots_of(part));
-            let to = gx.part(self, part);
-            let image = part.channels.len() * y.shape.plane_len();
-            let count = part.images.len() * image;
-            let sizes = [
-                image,
-                count,
-                from_y.first,
-                y.batch_stride,
-                from_gy.first,
-                gy.batch_stride,
-                dots.first,
-                to.first,
-                gx.batch_stride,
-            ];
-            self.dispatch(&Dispatch {
-                op: OP,
-                kernel: short(APPLY, update),
-                params: &words(OP, sizes)?,
-                reads: &[from_y, from_gy, dots],
-                writes: &[to],
-                workgroups: count.div_ceil(WORKGROUP),
-            })?;
+        for (views, parts) in &lines.pieces {
+            parts.iter().try_for_each(|part| self.apply_dots(*views, part, dots_of(part), update))?;
         }
         Ok(())
+    }
+
+    /// The sum at each position of an image, over the images of a part; joined to those that are there already, if so asked
+    /// for.
+    fn find_dots(&self, [y, gy]: [GpuView<'_>; 2], part: &Part, join: bool, to: Slice<'_>) -> Result<()> {
+        let (from_y, from_gy, image) = (y.part(self, part), gy.part(self, part), part.image());
+        let sizes = [
+            image,
+            part.images.len(),
+            join.into(),
+            from_y.first,
+            y.batch_stride,
+            from_gy.first,
+            gy.batch_stride,
+            to.first,
+        ];
+        self.dispatch(&Dispatch {
+            op: OP,
+            kernel: Kernel::new(DOTS, []),
+            params: &words(OP, sizes)?,
+            reads: &[from_y, from_gy],
+            writes: &[to],
+            workgroups: image.div_ceil(WORKGROUP),
+        })
+    }
+
+    fn apply_dots(
+        &self,
+        [y, gy, gx]: [GpuView<'_>; 3],
+        part: &Part,
+        dots: Slice<'_>,
+        update: Update,
+    ) -> Result<()> {
+        let [from_y, from_gy, to] = [y, gy, gx].map(|view| view.part(self, part));
+        let sizes = [
+            part.image(),
+            part.count(),
+            from_y.first,
+            y.batch_stride,
+            from_gy.first,
+            gy.batch_stride,
+            dots.first,
+            to.first,
+            gx.batch_stride,
+        ];
+        self.dispatch(&Dispatch {
+            op: OP,
+            kernel: short(APPLY, update),
+            params: &words(OP, sizes)?,
+            reads: &[from_y, from_gy, dots],
+            writes: &[to],
+            workgroups: part.count().div_ceil(WORKGROUP),
+        })
     }
 }
 

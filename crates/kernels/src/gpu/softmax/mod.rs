@@ -2,20 +2,21 @@
 //!
 //! 1. Many or short lines: an invocation walks along each (`softmax.wgsl`).
 //! 2. Long lines: a workgroup shares each (`softmax_long.wgsl`).
-//! 3. Lines through more memory than one dispatch can reach, along the images or the channels of a huge one: the maximum and
-//!    the sum so far are carried from part to part (`softmax_peaks.wgsl`), then applied (`softmax_apply.wgsl`).
+//! 3. Lines through more memory than one dispatch can reach: the maximum and the sum so far are carried from part to part
+//!    (`softmax_peaks.wgsl`), then applied (`softmax_apply.wgsl`). The elements of a single row beyond that are taken as many
+//!    short lines side by side, whose maxima and sums are joined (`softmax_join.wgsl`).
 //!
 //! The gradients are in [`backward`], by the same three ways.
 
 mod backward;
 mod lines;
 
-use lines::{Lines, Whole, for_each_lines};
+use lines::{Cut, Lines, Whole, for_each_lines};
 
 use super::Gpu;
 use super::buffer::{GpuTensor, GpuView, GpuViewMut, words};
 use super::parts::Part;
-use super::recorder::{Dispatch, WORKGROUP};
+use super::recorder::{Dispatch, Slice, WORKGROUP};
 use super::reduce::{LANES, lanes};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::expect_shape;
@@ -28,25 +29,31 @@ const OP: &str = "softmax";
 const LINES: Shader = shader!("softmax", 1, 1, "softmax_lines", "index", "order", "math");
 const LONG: Shader = shader!("softmax_long", 1, 1, "softmax_lines", "index", "order", "reduce", "math");
 const PEAKS: Shader = shader!("softmax_peaks", 1, 2, "index", "order", "math");
+const JOIN: Shader = shader!("softmax_join", 0, 2, "index", "order", "reduce", "math");
 const APPLY: Shader = shader!("softmax_apply", 3, 1, "index", "math");
 
 fn long(lanes: u32) -> Kernel {
     Kernel::new(LONG, [("LANES", lanes)])
 }
 
+fn join(lanes: u32) -> Kernel {
+    Kernel::new(JOIN, [("LANES", lanes)])
+}
+
 /// Every kernel of this file.
 pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
     let short = [LINES, PEAKS, APPLY].into_iter().map(|shader| Kernel::new(shader, []));
-    short.chain(LANES.into_iter().map(long)).chain(backward::kernels())
+    let of_lanes = LANES.into_iter().flat_map(|lanes| [long(lanes), join(lanes)]);
+    short.chain(of_lanes).chain(backward::kernels())
 }
 
 impl Gpu {
     pub(super) fn softmax_into(&self, x: GpuView<'_>, axis: Axis, y: GpuViewMut<'_>) -> Result<()> {
         let shape = SoftmaxShape::new(x.shape(), axis)?.input();
         expect_shape(OP, "output shape", shape, y.shape())?;
-        for_each_lines(self, OP, axis, [x, y.0], |lines, [x, y]| match lines {
-            Lines::Whole(part, lines) => self.softmax_lines(x, y, &part, &lines),
-            Lines::Cut(parts) => self.softmax_of_parts(x, y, &parts),
+        for_each_lines(self, axis, [x, y.0], |lines| match lines {
+            Lines::Whole([x, y], part, lines) => self.softmax_lines(x, y, &part, &lines),
+            Lines::Cut(lines) => self.softmax_of_cut_lines(&lines),
         })
     }
 
@@ -64,44 +71,76 @@ impl Gpu {
         })
     }
 
-    /// Along the images of the batch, of which each part has some.
-    fn softmax_of_parts(&self, x: GpuView<'_>, y: GpuView<'_>, parts: &[Part]) -> Result<()> {
-        let one_image = Shape4 { n: 1, ..x.shape };
-        let (maxima, sums) = (GpuTensor::new(self, OP, one_image)?, GpuTensor::new(self, OP, one_image)?);
-        for part in parts {
-            let of_image = Part { images: 0..1, ..part.clone() };
-            let from = x.part(self, part);
-            let (max, sum) = (maxima.view().part(self, &of_image), sums.view().part(self, &of_image));
-            let image = part.channels.len() * x.shape.plane_len();
-            let join = usize::from(part.images.start > 0);
-            let sizes = [image, part.images.len(), join, from.first, x.batch_stride, max.first, sum.first];
+    fn softmax_of_cut_lines(&self, lines: &Cut<'_, 2>) -> Result<()> {
+        let peaks = Peaks::new(self, lines.image)?;
+        for (i, ([x, _], parts)) in lines.pieces.iter().enumerate() {
+            for part in parts {
+                self.find_peaks(*x, part, i > 0 || part.images.start > 0, &peaks)?;
+            }
+        }
+        if lines.one_line {
+            let across = lines.image.w;
             self.dispatch(&Dispatch {
                 op: OP,
-                kernel: Kernel::new(PEAKS, []),
-                params: &words(OP, sizes)?,
-                reads: &[from],
-                writes: &[max, sum],
-                workgroups: image.div_ceil(WORKGROUP),
+                kernel: join(lanes(across)),
+                params: &words(OP, [across])?,
+                reads: &[],
+                writes: &[peaks.maxima.all(self), peaks.sums.all(self)],
+                workgroups: 1,
             })?;
         }
-        for part in parts {
-            let of_image = Part { images: 0..1, ..part.clone() };
-            let (from, to) = (x.part(self, part), y.part(self, part));
-            let (max, sum) = (maxima.view().part(self, &of_image), sums.view().part(self, &of_image));
-            let image = part.channels.len() * x.shape.plane_len();
-            let count = part.images.len() * image;
-            let sizes =
-                [image, count, from.first, x.batch_stride, max.first, sum.first, to.first, y.batch_stride];
-            self.dispatch(&Dispatch {
-                op: OP,
-                kernel: Kernel::new(APPLY, []),
-                params: &words(OP, sizes)?,
-                reads: &[from, max, sum],
-                writes: &[to],
-                workgroups: count.div_ceil(WORKGROUP),
-            })?;
+        for ([x, y], parts) in &lines.pieces {
+            parts.iter().try_for_each(|part| self.apply_peaks(*x, part, &peaks, *y))?;
         }
         Ok(())
+    }
+
+    /// The maximum and the sum at each position of an image, over the images of a part; joined to those that are there
+    /// already, if so asked for.
+    fn find_peaks(&self, x: GpuView<'_>, part: &Part, join: bool, peaks: &Peaks) -> Result<()> {
+        let (from, [max, sum], image) = (x.part(self, part), peaks.part(self, part), part.image());
+        let sizes = [image, part.images.len(), join.into(), from.first, x.batch_stride, max.first, sum.first];
+        self.dispatch(&Dispatch {
+            op: OP,
+            kernel: Kernel::new(PEAKS, []),
+            params: &words(OP, sizes)?,
+            reads: &[from],
+            writes: &[max, sum],
+            workgroups: image.div_ceil(WORKGROUP),
+        })
+    }
+
+    fn apply_peaks(&self, x: GpuView<'_>, part: &Part, peaks: &Peaks, y: GpuView<'_>) -> Result<()> {
+        let (from, to, [max, sum]) = (x.part(self, part), y.part(self, part), peaks.part(self, part));
+        let (image, count) = (part.image(), part.count());
+        let sizes =
+            [image, count, from.first, x.batch_stride, max.first, sum.first, to.first, y.batch_stride];
+        self.dispatch(&Dispatch {
+            op: OP,
+            kernel: Kernel::new(APPLY, []),
+            params: &words(OP, sizes)?,
+            reads: &[from, max, sum],
+            writes: &[to],
+            workgroups: count.div_ceil(WORKGROUP),
+        })
+    }
+}
+
+/// The maximum, and the sum of `exp(x - maximum)`, at each position of an image.
+struct Peaks {
+    maxima: GpuTensor,
+    sums: GpuTensor,
+}
+
+impl Peaks {
+    fn new(gpu: &Gpu, image: Shape4) -> Result<Self> {
+        Ok(Peaks { maxima: GpuTensor::new(gpu, OP, image)?, sums: GpuTensor::new(gpu, OP, image)? })
+    }
+
+    /// Those of the positions of a part.
+    fn part(&self, gpu: &Gpu, part: &Part) -> [Slice<'_>; 2] {
+        let part = Part { images: 0..1, ..part.clone() };
+        [&self.maxima, &self.sums].map(|peaks| peaks.view().part(gpu, &part))
     }
 }
 

@@ -48,7 +48,7 @@ impl SimdOp for CopiesItem<'_> {
         match &plan.reads {
             Reads::Copy(patches) => {
                 let copy = &mut copy[first * patches.plane_stride()..];
-                patches.copy_channels(simd, count, source, chunk.first_row, chunk.rows, copy);
+                patches.copy_channels(simd, count, source, chunk.first_row, chunk.rows, true, copy);
             }
             Reads::Planes => {
                 let (start, len) = (chunk.first_row * plan.input[1], chunk.rows * plan.input[1]);
