@@ -165,7 +165,7 @@ fn convolutions() -> impl Strategy<Value = Problem> {
         "the window is too large",
         |(input, (groups, outputs), (kernel, stride, dilation, padding), bias, activation)| {
             let input = Shape4 { c: input.c * groups, ..input };
-            let params = Conv2dParams { stride, padding, dilation, groups };
+            let params = Conv2dParams { stride, padding, dilation, groups, ..Conv2dParams::default() };
             let shape = Conv2dShape::new(input, groups * outputs, kernel, params).ok()?;
             Some(Problem::Conv2d { shape, bias, activation })
         },

@@ -108,6 +108,9 @@ struct Network {
     /// Of an autoencoder: numbers in the middle, 0 for none but the feature maps [default: 0]
     #[arg(long, value_name = "N")]
     latent: Option<usize>,
+    /// Of an autoencoder: whether the function of the hidden layers follows those numbers, too [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    latent_activation: Option<bool>,
     /// Of a unet: feature maps of the first level [default: 16]
     #[arg(long, value_name = "N")]
     base: Option<usize>,
@@ -130,7 +133,7 @@ struct Network {
 struct Data {
     /// The images: digits, cells, or a file or folder (IDX, CIFAR-10, CSV, class folders, images and masks) [default: digits, for a
     /// unet cells]
-    #[arg(long = "data", value_name = "NAME|PATH")]
+    #[arg(id = "data", long = "data", value_name = "NAME|PATH")]
     path: Option<String>,
     /// Rows and columns that images are resized to [default: as they are]
     #[arg(long, value_name = "N")]
@@ -174,7 +177,7 @@ struct Augment {
 struct Loss {
     /// cross_entropy; mse or l1 for an autoencoder [default: mse]; bce_with_logits, dice or bce_dice for a unet [default:
     /// bce_with_logits]
-    #[arg(long = "loss", value_name = "NAME")]
+    #[arg(id = "loss", long = "loss", value_name = "NAME")]
     name: Option<String>,
     /// Of cross_entropy: how much of the target is spread over all classes [default: 0]
     #[arg(long, value_name = "SHARE")]
@@ -194,7 +197,7 @@ struct Loss {
 #[command(next_help_heading = "Optimiser")]
 struct Optimiser {
     /// sgd, adam or adamw [default: adam]
-    #[arg(long = "optimiser", value_name = "NAME")]
+    #[arg(id = "optimiser", long = "optimiser", value_name = "NAME")]
     name: Option<String>,
     /// The learning rate, at its peak [default: 0.001]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
@@ -226,7 +229,7 @@ struct Optimiser {
 #[command(next_help_heading = "Schedule of the learning rate")]
 struct Schedule {
     /// constant, step or cosine [default: constant]
-    #[arg(long = "schedule", value_name = "NAME")]
+    #[arg(id = "schedule", long = "schedule", value_name = "NAME")]
     name: Option<String>,
     /// Epochs in which it rises to its peak [default: 0]
     #[arg(long, value_name = "EPOCHS")]

@@ -4,8 +4,7 @@ use tilewise_kernels::{Cpu, Shape4, Tensor};
 use tilewise_model::data::{Batch, Cells, Loader};
 use tilewise_model::{Loss, Optimiser, Session, Step, Target, metrics::Binary, zoo::UNet};
 
-/// Builds, trains and runs it.
-pub fn main() -> tilewise_model::Result<()> {
+pub(crate) fn main() -> tilewise_model::Result<()> {
     let data = Cells { count: 48, size: 64, seed: 1 }.generate()?;
     let (train, held_out) = data.split(6)?;
 

@@ -78,8 +78,7 @@ impl Summary {
                 own.iter().filter(|p| (p.role != Role::Trained) == tracked).map(Parameter::len).sum()
             };
             let macs = x.map_or(Ok(None), |x| macs(&layer.op, x));
-            let macs =
-                macs.map_err(|source| Error::Layer { layer: graph.name(i), source: Box::new(source) })?;
+            let macs = macs.map_err(|e| Error::Layer { layer: graph.name(i), source: Box::new(e) })?;
             let dense = |x: Shape4| (x.image_len() as f64 + 1.0) * shapes[i].image_len() as f64;
             Ok(Row {
                 layer: if layer.name.is_empty() {

@@ -66,8 +66,8 @@ const TABLE: &[Row] = &[
     Row {
         algo: Conv2dAlgo::WinogradF2,
         fits: |isa, spec| {
-            let small = products(spec, 2) <= products(spec, 4) || streams_weights(spec);
-            spec.accuracy != Accuracy::Exact && winograd_pays(isa, spec) && small
+            let small = || products(spec, 2) <= products(spec, 4) || streams_weights(spec);
+            spec.accuracy != Accuracy::Exact && winograd_pays(isa, spec) && small()
         },
         why: "3x3, stride 1, a small plane: tiles of 2x2 fit it, and read fewer transformed weights than those of 4x4",
     },
@@ -102,12 +102,12 @@ fn winograd_pays(isa: Isa, spec: &Spec<'_>) -> bool {
 /// Tiles of `m` by `m` outputs of all images.
 fn tiles(spec: &Spec<'_>, m: usize) -> usize {
     let [rows, columns] = spec.correlation.output.map(|extent| extent.div_ceil(m));
-    spec.images * rows * columns
+    spec.images.saturating_mul(rows).saturating_mul(columns)
 }
 
 /// Products of a channel in tiles of `m` by `m`: more than outputs need, where the tiles reach beyond them.
 fn products(spec: &Spec<'_>, m: usize) -> usize {
-    tiles(spec, m) * (m + 2) * (m + 2)
+    tiles(spec, m).saturating_mul((m + 2) * (m + 2))
 }
 
 /// Whether each transformed weight serves so few tiles of 4x4 that reading it costs more than multiplying with it.
