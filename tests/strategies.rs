@@ -17,6 +17,12 @@ pub fn config() -> ProptestConfig {
     }
 }
 
+/// The same for properties of large problems: an eighth of the cases.
+pub fn config_of_large() -> ProptestConfig {
+    let config = config();
+    ProptestConfig { cases: config.cases.div_ceil(8), ..config }
+}
+
 /// Cases of these problems: any kind of numbers, any seed.
 pub fn cases(problems: impl Strategy<Value = Problem>) -> impl Strategy<Value = Case> {
     let numbers = prop_oneof![Just(Numbers::Real), Just(Numbers::Integer), Just(Numbers::Special)];
