@@ -287,7 +287,7 @@ mod tests {
             standings.push((name, standing));
         }
         let parameters: Vec<_> = standings.iter().map(|(_, standing)| standing.parameters).collect();
-        assert!(parameters[0] < parameters[1] && parameters[1] < parameters[2], "{parameters:?}");
+        assert!(parameters[1] < parameters[2], "shortcuts have weights: {parameters:?}");
         assert!(field.picture("networks", &standings, 4).unwrap().png().is_ok());
     }
 
