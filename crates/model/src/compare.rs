@@ -114,7 +114,7 @@ impl Field {
     /// Trains a network and measures it on the images held out.
     ///
     /// # Errors
-    /// As [`Fit::train`]; [`Error::Layer`](crate::Error::Layer) if the images do not fit the network.
+    /// As [`Fit::train`]; [`Error::Layer`] if the images do not fit the network.
     pub fn enter<B: Training>(
         &self,
         device: B,
@@ -184,7 +184,7 @@ impl Field {
     /// Some images held out, at most `rows`, and what each network made of them.
     ///
     /// # Errors
-    /// [`Error::Draw`](crate::Error::Draw); [`Error::Invalid`] if the outputs are not those of the images held out.
+    /// [`Error::Draw`]; [`Error::Invalid`] if the outputs are not those of the images held out.
     pub fn picture(&self, title: &str, standings: &[(&str, Standing)], rows: usize) -> Result<Grid> {
         let Samples { held_out, abnormal, .. } = &self.samples;
         let shown = self.shown(rows);
