@@ -155,6 +155,10 @@ struct Data {
 #[derive(Args, Serialize, Default)]
 #[command(next_help_heading = "Augmentation")]
 struct Augment {
+    /// A part of so many rows and columns, anywhere in it, stands for each image: of a unet, or an autoencoder without
+    /// latent numbers [default: 0, the whole image]
+    #[arg(long, value_name = "PIXELS")]
+    crop: Option<usize>,
     /// Half of the images: left becomes right
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     flip_horizontal: Option<bool>,

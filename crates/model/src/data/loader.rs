@@ -199,8 +199,10 @@ impl<'a> Loader<'a> {
 
     /// Reads what `batch.indices` names; they come at the positions `at` of the epoch.
     fn fill(&mut self, batch: &mut Batch, at: Range<usize>) -> Result<()> {
+        let augments = self.seed.is_some() && self.augment.changes();
         let size = self.data.size();
-        let shape = Shape4 { n: at.len(), ..self.data.images().shape() };
+        let [h, w] = if augments { self.augment.size_of(size) } else { size };
+        let shape = Shape4 { n: at.len(), h, w, ..self.data.images().shape() };
         resize(&mut batch.images, shape)?;
         let masks = match self.data.targets() {
             Targets::Masks(masks) => Some(masks),
@@ -209,12 +211,11 @@ impl<'a> Loader<'a> {
         if masks.is_some() {
             resize(&mut batch.masks, Shape4 { c: 1, ..shape })?;
         }
-        let augments = self.seed.is_some() && self.augment.changes();
         let (image, plane) = (shape.c * shape.h * shape.w, shape.h * shape.w);
         for (i, (&index, position)) in batch.indices.iter().zip(at).enumerate() {
-            let change = augments.then(|| self.augment.draw(&mut self.changes, position));
+            let change = augments.then(|| self.augment.draw(&mut self.changes, position, size));
             let copy = |from: &[f32], to: &mut [f32]| match &change {
-                Some(change) => change.apply(from, to, size),
+                Some(change) => change.apply(from, size, to, [h, w]),
                 None => to.copy_from_slice(from),
             };
             copy(self.data.images().view().image(index), &mut batch.images.data_mut()[i * image..][..image]);

@@ -300,7 +300,17 @@ impl Config {
         }
         let classes = data.class_names().len();
         // An image that is not square may be of any size: what the network is planned for is a square in it.
-        let (channels, size) = (data.channels(), h.min(w));
+        let (channels, mut size) = (data.channels(), h.min(w));
+        let crop = self.augment.crop;
+        if crop > 0 {
+            let most = if any_size { size } else { 0 };
+            let whose = if any_size { "the images" } else { "a network of one size" };
+            if crop > most {
+                let expected = format!("at most {most}, as of {whose}");
+                return Err(Error::invalid("augment.crop", expected, crop));
+            }
+            size = crop;
+        }
         let fit = |key: &str, own: &mut usize, of_data: usize| match *own {
             0 => {
                 *own = of_data;
