@@ -25,12 +25,15 @@ pub struct Panel {
     pub log: bool,
 }
 
+/// Panels of a row.
+const COLUMNS: i32 = 3;
+
 /// Pixels of a panel with all around it, and of the title.
 const WIDTH: i32 = 460;
 const HEIGHT: i32 = 340;
 const TITLE: i32 = 44;
 
-/// Panels side by side below a title, over a common kind of axis (`epoch`), as SVG.
+/// Panels in rows of three below a title, over a common kind of axis (`epoch`), as SVG.
 ///
 /// ```
 /// use tilewise_model::picture::{Panel, Series, curves};
@@ -45,30 +48,32 @@ const TITLE: i32 = 44;
 pub fn curves(title: &str, axis: &str, panels: &[Panel]) -> Result<String> {
     let count = i32::try_from(panels.len()).ok().filter(|count| (1..=64).contains(count));
     let count = count.ok_or_else(|| Error::invalid("curves: panels", "1 to 64", panels.len()))?;
-    chart::svg((count * WIDTH, TITLE + HEIGHT), |area| {
+    let rows = (count + COLUMNS - 1) / COLUMNS;
+    chart::svg((count.min(COLUMNS) * WIDTH, TITLE + rows * HEIGHT), |area| {
         chart::text(area, title, (24, 26), 20, INK, Left)?;
-        panels.iter().zip((0..).step_by(WIDTH as usize)).try_for_each(|(panel, x)| draw(area, panel, axis, x))
+        let corner = |i| (i % COLUMNS * WIDTH, TITLE + i / COLUMNS * HEIGHT);
+        panels.iter().zip((0..).map(corner)).try_for_each(|(panel, corner)| draw(area, panel, axis, corner))
     })
 }
 
-fn draw(area: &Area<'_>, panel: &Panel, axis: &str, x: i32) -> Result<()> {
+fn draw(area: &Area<'_>, panel: &Panel, axis: &str, (x, y): (i32, i32)) -> Result<()> {
     let points = || panel.series.iter().flat_map(|series| &series.points);
     let frame = Frame {
         area,
         left: x + 68,
         right: x + WIDTH - 24,
-        top: TITLE + 44,
-        bottom: TITLE + HEIGHT - 56,
+        top: y + 44,
+        bottom: y + HEIGHT - 56,
         x: Scale::new(points().map(|point| point.0), false),
         y: Scale::new(points().map(|point| point.1), panel.log),
     };
     let name = if panel.log { format!("{} (log)", panel.name) } else { panel.name.clone() };
-    chart::text(area, &name, (frame.left, TITLE + 10), 16, INK, Left)?;
+    chart::text(area, &name, (frame.left, y + 10), 16, INK, Left)?;
     frame.axes(axis)?;
     let mut legend = frame.left;
     for (series, colour) in panel.series.iter().zip(SERIES.into_iter().cycle()) {
-        chart::rectangle(area, [(legend, TITLE + 27), (legend + 14, TITLE + 30)], colour)?;
-        chart::text(area, &series.name, (legend + 20, TITLE + 29), 13, INK, Left)?;
+        chart::rectangle(area, [(legend, y + 27), (legend + 14, y + 30)], colour)?;
+        chart::text(area, &series.name, (legend + 20, y + 29), 13, INK, Left)?;
         legend += 36 + 7 * i32::try_from(series.name.chars().count()).unwrap_or(0);
         let place = |&(epoch, value): &(f64, f64)| frame.column(epoch).zip(frame.row(value));
         for run in series.points.split(|point| place(point).is_none()) {
