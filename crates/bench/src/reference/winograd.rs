@@ -242,7 +242,8 @@ mod tests {
                 assert!(*direct <= terms * 1.000_001 && *terms <= most, "{kernel}: {direct} {terms}");
             }
             if step == 1 {
-                let gy: Vec<f32> = (0..shape.output().len()).map(|i| (i % 5) as f32 - 2.0).collect();
+                let gy: Vec<f32> =
+                    (0..shape.output().dims().iter().product()).map(|i| (i % 5) as f32 - 2.0).collect();
                 let direct = super::super::conv2d_backward_input(&shape, &w, &gy);
                 let terms = algorithm.conv2d_backward_input(&shape, &w, &gy);
                 let covers = |(direct, terms): (&f64, &f64)| *direct <= terms * 1.000_001;

@@ -117,7 +117,7 @@ const fn raised(pairs: &[f64], points: usize, divided: bool) -> [[f32; POWERS]; 
         let mut power = 1.0;
         if divided {
             // The distances from p to -p, to the other pairs, and to zero.
-            power /= 2.0 * p * if points % 2 == 0 { p } else { 1.0 };
+            power /= 2.0 * p * if points.is_multiple_of(2) { p } else { 1.0 };
             let mut j = 0;
             while j < pairs.len() {
                 if j != i {
