@@ -88,6 +88,9 @@ fn plans_allocate_nothing() {
             (9, 20, 3, Conv2dParams::default().padding(1)),
             (9, 20, 1, Conv2dParams::default()),
             (8, 16, 3, Conv2dParams::default().padding(1).groups(8).stride(2)),
+            (9, 20, 5, Conv2dParams::default().padding(2)),
+            (9, 20, 3, Conv2dParams::default().padding(1).stride(2)),
+            (3, 20, 7, Conv2dParams::default().padding(3).stride(2)),
         ] {
             let x = tensor(2, c, 13, 17);
             let shape = Conv2dShape::new(x.shape(), o, [k, k], params).unwrap();

@@ -56,9 +56,19 @@ fn problems() -> impl Strategy<Value = Problem> {
     )
 }
 
-/// What Winograd's algorithm computes: kernels of 3x3, planes of any size, more padding than the kernel needs, tiles of several
-/// images in a block, enough channels for the table to choose it.
-fn of_three_by_three() -> impl Strategy<Value = Problem> {
+/// Kernels and strides that Winograd's algorithm computes.
+fn window_of_winograd() -> impl Strategy<Value = (usize, usize)> {
+    prop_oneof![
+        3 => Just((3, 1)),
+        2 => Just((5, 1)),
+        3 => (3..6usize).prop_map(|kernel| (kernel, 2)),
+        1 => Just((7, 2)),
+    ]
+}
+
+/// What Winograd's algorithm computes: kernels of 3x3 and 5x5, with stride 2 up to 7x7, planes of any size, more padding than the
+/// kernel needs, tiles of several images in a block, enough channels for the table to choose it.
+fn of_winograd() -> impl Strategy<Value = Problem> {
     let channels = prop_oneof![
         2 => (Just(1usize), 1..40usize, 1..40usize),
         1 => (Just(1usize), 16..40usize, 16..40usize),
@@ -68,15 +78,15 @@ fn of_three_by_three() -> impl Strategy<Value = Problem> {
     let sides = prop_oneof![2 => Just([1; 4]), 1 => prop::array::uniform4(0..5usize)];
     let activation =
         prop_oneof![2 => Just(Activation::Identity), 1 => prop::sample::select(&Activation::ALL[..])];
-    (0..5usize, channels, plane, sides, any::<bool>(), activation).prop_map(
-        |(n, (groups, in_per_group, out_per_group), (h, w), sides, bias, activation)| {
+    (0..5usize, channels, window_of_winograd(), plane, sides, any::<bool>(), activation).prop_map(
+        |(n, (groups, in_per_group, out_per_group), (kernel, stride), (h, w), sides, bias, activation)| {
             let [top, bottom, left, right] = sides;
             let padding = Padding { top, bottom, left, right };
-            let params = Conv2dParams { padding, groups, ..Conv2dParams::default() };
-            let h = h.max(3usize.saturating_sub(top + bottom));
-            let w = w.max(3usize.saturating_sub(left + right));
+            let params = Conv2dParams { padding, groups, ..Conv2dParams::default() }.stride(stride);
+            let h = h.max(kernel.saturating_sub(top + bottom));
+            let w = w.max(kernel.saturating_sub(left + right));
             let input = Shape4::new(n, groups * in_per_group, h, w);
-            let shape = Conv2dShape::new(input, groups * out_per_group, [3, 3], params).unwrap();
+            let shape = Conv2dShape::new(input, groups * out_per_group, [kernel; 2], params).unwrap();
             Problem::Conv2d { shape, bias, activation }
         },
     )
@@ -123,15 +133,23 @@ fn integers(shape: Shape4, seed: usize) -> Tensor {
 }
 
 /// Whether small integers stay exact.
-fn is_exact(algo: Conv2dAlgo) -> bool {
-    !matches!(algo, Conv2dAlgo::WinogradF4 | Conv2dAlgo::WinogradF6)
+fn is_exact(algo: Conv2dAlgo, shape: &Conv2dShape) -> bool {
+    match algo {
+        Conv2dAlgo::WinogradF2 => shape.kernel() == [3, 3],
+        _ => !is_winograd(algo),
+    }
+}
+
+fn is_winograd(algo: Conv2dAlgo) -> bool {
+    algo.name().starts_with("winograd")
 }
 
 /// `x` convolved with `w`, in every way that is exact.
 fn in_every_way(shape: &Conv2dShape, x: &Tensor, w: &Tensor) -> Vec<(String, Tensor)> {
     let mut results = Vec::new();
     for cpu in laws::devices() {
-        for algo in Conv2dAlgo::ALL.into_iter().filter(|&algo| is_exact(algo) && algo.supports(shape)) {
+        for algo in Conv2dAlgo::ALL.into_iter().filter(|&algo| is_exact(algo, shape) && algo.supports(shape))
+        {
             let plan =
                 Conv2dPlan::new(&cpu, *shape, w.data(), None, Activation::Identity, Some(algo)).unwrap();
             let mut y = Tensor::zeros(shape.output()).unwrap();
@@ -146,12 +164,12 @@ proptest! {
     #![proptest_config(config_of_large())]
 
     #[test]
-    fn three_by_three_matches_reference(case in cases(of_three_by_three())) {
+    fn winograd_matches_reference(case in cases(of_winograd())) {
         hold(check::verify(&case))?;
     }
 
     #[test]
-    fn three_by_three_keeps_the_laws(case in cases(of_three_by_three())) {
+    fn winograd_keeps_the_laws(case in cases(of_winograd())) {
         hold(laws::threads_do_not_change_bits(&case))?;
         hold(laws::nothing_outside_the_output_is_written(&case))?;
         hold(laws::scratch_garbage_does_not_matter(&case))?;
@@ -159,7 +177,7 @@ proptest! {
     }
 
     #[test]
-    fn gradients_of_three_by_three_keep_their_laws(case in cases(of_three_by_three())) {
+    fn gradients_by_winograd_keep_their_laws(case in cases(of_winograd())) {
         hold(laws::gradients_keep_their_laws(&case))?;
     }
 
@@ -167,17 +185,17 @@ proptest! {
     /// `Exact` is one of them.
     #[test]
     fn accuracy_is_what_was_asked_for(
-        n in 1..3usize, c in 1..80usize, o in 1..40usize, h in 8..30usize, w in 8..30usize, seed in any::<u16>()
+        n in 1..3usize, c in 1..80usize, o in 1..40usize, (kernel, stride) in window_of_winograd(), h in 8..30usize,
+        w in 8..30usize, seed in any::<u16>()
     ) {
-        let params = Conv2dParams::default().padding(1);
-        let shape = Conv2dShape::new(Shape4::new(n, c, h, w), o, [3, 3], params).unwrap();
+        let params = Conv2dParams::default().padding(kernel / 2).stride(stride);
+        let shape = Conv2dShape::new(Shape4::new(n, c, h, w), o, [kernel; 2], params).unwrap();
         let problem = Problem::Conv2d { shape, bias: false, activation: Activation::Identity };
         let inputs = Inputs::generate(&Case { problem, numbers: Numbers::Real, seed: seed.into() }).unwrap();
         let [x, w] = &inputs.tensors[..] else { unreachable!() };
         for cpu in laws::devices() {
             let (exact, algo) = relative_error(&cpu, &shape, Accuracy::Exact, x, w);
-            let winograd = [Conv2dAlgo::WinogradF2, Conv2dAlgo::WinogradF4, Conv2dAlgo::WinogradF6];
-            prop_assert!(!winograd.contains(&algo), "{} for exact", algo);
+            prop_assert!(!is_winograd(algo), "{} for exact", algo);
             let (default, algo) = relative_error(&cpu, &shape, Accuracy::Default, x, w);
             prop_assert!(default <= 3.0 * exact, "{:e} by {}, {:e} directly", default, algo, exact);
             prop_assert_ne!(algo, Conv2dAlgo::WinogradF6);

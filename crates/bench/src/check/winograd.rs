@@ -8,18 +8,34 @@ use crate::reference::Winograd;
 
 /// Whether the algorithm adds up other terms than the products of the definition.
 pub fn is_winograd(algo: Conv2dAlgo) -> bool {
-    of(Some(algo)).is_some()
+    outputs(algo).is_some()
 }
 
-/// The points of an algorithm, if it is Winograd's.
-fn of(algo: Option<Conv2dAlgo>) -> Option<Winograd> {
-    let (small, large) = (0.5f64.sqrt(), 2f64.sqrt());
-    match algo? {
-        Conv2dAlgo::WinogradF2 => Some(Winograd::new(&[0.0, 1.0, -1.0])),
-        Conv2dAlgo::WinogradF4 => Some(Winograd::new(&[0.0, small, -small, large, -large])),
-        Conv2dAlgo::WinogradF6 => Some(Winograd::new(&[0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5])),
+/// The rows of outputs of a tile, if the algorithm is Winograd's.
+fn outputs(algo: Conv2dAlgo) -> Option<usize> {
+    match algo {
+        Conv2dAlgo::WinogradF2 => Some(2),
+        Conv2dAlgo::WinogradF3 => Some(3),
+        Conv2dAlgo::WinogradF4 => Some(4),
+        Conv2dAlgo::WinogradF6 => Some(6),
         _ => None,
     }
+}
+
+/// The points of an algorithm, if it is Winograd's: as many as a tile has outputs, and as the kernel (or its even rows) has
+/// taps, less one; the last is infinity.
+fn of(algo: Option<Conv2dAlgo>, shape: &Conv2dShape) -> Option<Winograd> {
+    let (small, large) = (0.5f64.sqrt(), 2f64.sqrt());
+    let (outputs, step) = (outputs(algo?)?, shape.params().stride[0]);
+    let taps = shape.kernel()[0].div_ceil(step);
+    let points: &[f64] = match outputs + taps - 1 {
+        4 => &[0.0, 1.0, -1.0],
+        5 => &[0.5, -0.5, 1.5, -1.5],
+        6 => &[0.0, small, -small, large, -large],
+        8 => &[0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5],
+        points => unreachable!("no kernel has {points} points"),
+    };
+    Some(Winograd::new(points, taps, step))
 }
 
 /// The target of a convolution by this algorithm; the bias is a term of its own.
@@ -30,7 +46,7 @@ pub fn conv2d(
     [x, w]: [&[f32]; 2],
     bias: Option<&[f32]>,
 ) -> Target {
-    let Some(winograd) = of(algo) else { return target };
+    let Some(winograd) = of(algo, shape) else { return target };
     let mut terms = winograd.conv2d(shape, x, w);
     if let Some(bias) = bias {
         let plane = (shape.output().h * shape.output().w).max(1);
@@ -38,7 +54,7 @@ pub fn conv2d(
             terms.iter_mut().for_each(|term| *term += f64::from(bias.abs()));
         }
     }
-    by_way_of(target, algo, &terms, shape.weights().c)
+    by_way_of(target, algo, shape, &terms, shape.weights().c)
 }
 
 /// [`conv2d`] for some outputs only, those at `positions`.
@@ -50,9 +66,10 @@ pub fn conv2d_at(
     bias: &[f32],
     positions: &[[usize; 4]],
 ) -> Target {
-    let Some(winograd) = of(Some(algo)) else { return target };
+    let Some(winograd) = of(Some(algo), shape) else { return target };
     let term = |&at: &[usize; 4]| winograd.conv2d_at(shape, x, w, at) + f64::from(bias[at[1]].abs());
-    by_way_of(target, Some(algo), &positions.iter().map(term).collect::<Vec<_>>(), shape.weights().c)
+    let terms: Vec<f64> = positions.iter().map(term).collect();
+    by_way_of(target, Some(algo), shape, &terms, shape.weights().c)
 }
 
 /// [`gradient`] for some inputs only, those at `positions`.
@@ -64,10 +81,10 @@ pub fn conv2d_backward_input_at(
     gy: &[f32],
     positions: &[[usize; 4]],
 ) -> Target {
-    let Some(winograd) = of(Some(algo)) else { return target };
+    let Some(winograd) = of(Some(algo), shape) else { return target };
     let terms = positions.iter().map(|&at| winograd.conv2d_backward_input_at(shape, w, gy, at));
     let channels = shape.weights().n / shape.params().groups;
-    by_way_of(target, Some(algo), &terms.collect::<Vec<_>>(), channels)
+    by_way_of(target, Some(algo), shape, &terms.collect::<Vec<_>>(), channels)
 }
 
 /// The target of a gradient, where this algorithm computes that to the input of a convolution.
@@ -79,20 +96,29 @@ pub fn gradient(
     inputs: &Inputs,
     gy: &Tensor,
 ) -> Target {
-    match (of(algo), problem) {
-        (Some(winograd), Problem::Conv2d { shape, .. }) if name == "gx" => {
+    match problem {
+        Problem::Conv2d { shape, .. } if name == "gx" => {
+            let Some(winograd) = of(algo, shape) else { return target.clone() };
             let terms = winograd.conv2d_backward_input(shape, inputs.tensors[1].data(), gy.data());
-            by_way_of(target.clone(), algo, &terms, shape.weights().n / shape.params().groups)
+            by_way_of(target.clone(), algo, shape, &terms, shape.weights().n / shape.params().groups)
         }
         _ => target.clone(),
     }
 }
 
 /// F(2x2, 3x3) halves a sum of integers in each dimension, at most: what is exact stays so, in quarters.
-fn by_way_of(target: Target, algo: Option<Conv2dAlgo>, terms: &[f64], channels: usize) -> Target {
-    let quarters = algo == Some(Conv2dAlgo::WinogradF2) && terms.iter().all(|&m| 4.0 * m <= EXACT_INTEGERS);
+fn by_way_of(
+    target: Target,
+    algo: Option<Conv2dAlgo>,
+    shape: &Conv2dShape,
+    terms: &[f64],
+    channels: usize,
+) -> Target {
+    let halves = algo == Some(Conv2dAlgo::WinogradF2) && shape.kernel() == [3, 3];
+    let quarters = halves && terms.iter().all(|&m| 4.0 * m <= EXACT_INTEGERS);
     if quarters && target.tolerance.iter().all(|&t| t == 0.0) {
         return target;
     }
-    target.by_way_of(terms, Winograd::roundings(channels))
+    let phases: usize = shape.params().stride.iter().product();
+    target.by_way_of(terms, Winograd::roundings(phases * channels))
 }

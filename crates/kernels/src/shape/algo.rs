@@ -23,9 +23,13 @@ pub enum Conv2dAlgo {
     ImplicitGemm,
     /// A matrix product over patches unfolded into panels: rows of one or two pixels.
     Im2col,
-    /// Winograd's F(2x2, 3x3): tiles of 2x2 outputs by 16 multiplications instead of 36. Exact on small integers.
+    /// Winograd's F(2x2, 3x3): tiles of 2x2 outputs by 16 multiplications instead of 36. Exact on small integers. And F(2x2, 5x5):
+    /// 36 instead of 100.
     WinogradF2,
-    /// Winograd's F(4x4, 3x3): tiles of 4x4 outputs by 36 multiplications instead of 144.
+    /// Winograd's algorithm for 7x7 with stride 2, phase by phase: tiles of 3x3 outputs by 121 multiplications instead of 441.
+    WinogradF3,
+    /// Winograd's F(4x4, 3x3): tiles of 4x4 outputs by 36 multiplications instead of 144. And F(4x4, 5x5): 64 instead of 400. With
+    /// stride 2, phase by phase: of 3x3 81 instead of 144, of 4x4 100 instead of 256, of 5x5 121 instead of 400.
     WinogradF4,
     /// Winograd's F(6x6, 3x3): tiles of 6x6 outputs by 64 multiplications instead of 324.
     WinogradF6,
@@ -33,7 +37,7 @@ pub enum Conv2dAlgo {
 
 impl Conv2dAlgo {
     /// All of them, in the order of the table.
-    pub const ALL: [Conv2dAlgo; 9] = [
+    pub const ALL: [Conv2dAlgo; 10] = [
         Conv2dAlgo::Depthwise,
         Conv2dAlgo::FewOutputs,
         Conv2dAlgo::Pointwise,
@@ -41,6 +45,7 @@ impl Conv2dAlgo {
         Conv2dAlgo::Im2col,
         Conv2dAlgo::WinogradF6,
         Conv2dAlgo::WinogradF4,
+        Conv2dAlgo::WinogradF3,
         Conv2dAlgo::WinogradF2,
         Conv2dAlgo::ImplicitGemm,
     ];
@@ -55,6 +60,7 @@ impl Conv2dAlgo {
             Conv2dAlgo::ImplicitGemm => "implicit_gemm",
             Conv2dAlgo::Im2col => "im2col",
             Conv2dAlgo::WinogradF2 => "winograd_f2",
+            Conv2dAlgo::WinogradF3 => "winograd_f3",
             Conv2dAlgo::WinogradF4 => "winograd_f4",
             Conv2dAlgo::WinogradF6 => "winograd_f6",
         }
@@ -68,10 +74,10 @@ impl Conv2dAlgo {
             Conv2dAlgo::Direct | Conv2dAlgo::FewOutputs | Conv2dAlgo::ImplicitGemm | Conv2dAlgo::Im2col => {
                 true
             }
-            Conv2dAlgo::WinogradF2 | Conv2dAlgo::WinogradF4 | Conv2dAlgo::WinogradF6 => {
-                let p = shape.params();
-                shape.kernel() == [3, 3] && p.stride == [1, 1] && p.dilation == [1, 1]
-            }
+            Conv2dAlgo::WinogradF2 => square(shape, 1, &[3, 5]),
+            Conv2dAlgo::WinogradF3 => square(shape, 2, &[7]),
+            Conv2dAlgo::WinogradF4 => square(shape, 1, &[3, 5]) || square(shape, 2, &[3, 4, 5]),
+            Conv2dAlgo::WinogradF6 => square(shape, 1, &[3]),
         }
     }
 }
@@ -84,12 +90,18 @@ impl Conv2dAlgo {
 pub enum Accuracy {
     /// Direct algorithms only: sums of the products of the definition, in some order.
     Exact,
-    /// Winograd's F(2x2, 3x3) and F(4x4, 3x3), too: a relative L2 error at most three times that of direct algorithms (measured
-    /// about twice, 1e-6 to 2e-6; F(2x2, 3x3) is as close as they are).
+    /// Winograd's F(2x2, 3x3), F(4x4, 3x3), F(2x2, 5x5) and those for a stride of 2, too: a relative L2 error at most three times
+    /// that of direct algorithms (measured about twice, 1e-6 to 2e-6; F(2x2, 3x3) is as close as they are).
     #[default]
     Default,
-    /// F(6x6, 3x3), too: about ten times that of direct algorithms (6e-6 to 1e-5).
+    /// F(6x6, 3x3) and F(4x4, 5x5), too: about ten times, and five times, that of direct algorithms (2e-6 to 1e-5).
     Fast,
+}
+
+/// Whether the kernel is a square of one of these sides, with this stride and without dilation.
+fn square(shape: &Conv2dShape, stride: usize, sides: &[usize]) -> bool {
+    let (p, [height, width]) = (shape.params(), shape.kernel());
+    height == width && sides.contains(&height) && p.stride == [stride; 2] && p.dilation == [1, 1]
 }
 
 fn is_pointwise(shape: &Conv2dShape) -> bool {
@@ -110,7 +122,7 @@ impl FromStr for Conv2dAlgo {
         Self::ALL.into_iter().find(|algo| algo.name() == name).ok_or(Error::invalid(
             "conv2d",
             "algorithm",
-            "pointwise, depthwise, direct, few_outputs, implicit_gemm, im2col, winograd_f2, winograd_f4 or winograd_f6",
+            "pointwise, depthwise, direct, few_outputs, implicit_gemm, im2col, winograd_f2, winograd_f3, winograd_f4 or winograd_f6",
             "another name",
         ))
     }

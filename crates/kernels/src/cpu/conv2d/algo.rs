@@ -49,6 +49,12 @@ const TABLE: &[Row] = &[
         why: "1x1, stride 1, no padding: the pixels as they lie are the rows of a matrix product",
     },
     Row {
+        algo: Conv2dAlgo::WinogradF3,
+        // 3,224x224 to 64: 1.9 ms against 2.7 of the direct convolution (AVX2).
+        fits: |isa, spec| kernel(spec) == (7, 2) && winograd_pays(isa, spec, 3),
+        why: "7x7, stride 2: its four phases by tiles of 3x3, added up before they are transformed back",
+    },
+    Row {
         algo: Conv2dAlgo::Direct,
         fits: |isa, spec| spec.correlation.channels <= 4 && width(spec) * 4 >= isa.lanes() * 3,
         why: "few input channels: the sums are too short to pay for a transposed store",
@@ -59,22 +65,47 @@ const TABLE: &[Row] = &[
         // Where the products are many channels deep, they leave the transforms nothing to gain.
         fits: |isa, spec| {
             let shallow = spec.correlation.channels <= 128 && tiles(spec, 6) >= 100;
-            spec.accuracy == Accuracy::Fast && winograd_pays(isa, spec) && shallow
+            let fits = kernel(spec) == (3, 1) && winograd_pays(isa, spec, 16) && shallow;
+            fits && spec.accuracy == Accuracy::Fast
         },
         why: "3x3, stride 1, accuracy Fast, few channels: tiles of 6x6 by a fifth of the multiplications",
+    },
+    Row {
+        algo: Conv2dAlgo::WinogradF4,
+        fits: |isa, spec| {
+            let fits = kernel(spec) == (5, 1) && winograd_pays(isa, spec, 8);
+            fits && spec.accuracy == Accuracy::Fast
+        },
+        why: "5x5, stride 1, accuracy Fast: tiles of 4x4 by a sixth of the multiplications",
+    },
+    Row {
+        algo: Conv2dAlgo::WinogradF2,
+        fits: |isa, spec| kernel(spec) == (5, 1) && winograd_pays(isa, spec, 8),
+        why: "5x5, stride 1: tiles of 2x2 by a third of the multiplications",
     },
     Row {
         algo: Conv2dAlgo::WinogradF2,
         fits: |isa, spec| {
             let small = || products(spec, 2) <= products(spec, 4) || streams_weights(spec);
-            spec.accuracy != Accuracy::Exact && winograd_pays(isa, spec) && small()
+            kernel(spec) == (3, 1) && winograd_pays(isa, spec, 16) && small()
         },
         why: "3x3, stride 1, a small plane: tiles of 2x2 fit it, and read fewer transformed weights than those of 4x4",
     },
     Row {
         algo: Conv2dAlgo::WinogradF4,
-        fits: |isa, spec| spec.accuracy != Accuracy::Exact && winograd_pays(isa, spec),
+        fits: |isa, spec| kernel(spec) == (3, 1) && winograd_pays(isa, spec, 16),
         why: "3x3, stride 1: tiles of 4x4 by a quarter of the multiplications",
+    },
+    Row {
+        algo: Conv2dAlgo::WinogradF4,
+        // Nine times as many transformed weights as given ones: fewer tiles do not pay for reading them. 256,28x28 to 256 3x3, 16
+        // tiles: 3.4 ms against 3.0 of the implicit GEMM.
+        fits: |isa, spec| {
+            let least = if kernel(spec) == (3, 2) { 16 } else { 8 };
+            let served = spec.correlation.channels * spec.outputs <= 1024 * tiles(spec, 4);
+            matches!(kernel(spec), (3..=5, 2)) && winograd_pays(isa, spec, least) && served
+        },
+        why: "stride 2: its four phases by tiles of 4x4, added up before they are transformed back",
     },
     Row {
         algo: Conv2dAlgo::Im2col,
@@ -90,13 +121,23 @@ const TABLE: &[Row] = &[
     },
 ];
 
-/// Whether Winograd's algorithm is ahead of the others: enough channels on both sides of the products to pay for the
-/// transforms (and, for the input, enough to stay within three times the error of direct algorithms).
-fn winograd_pays(isa: Isa, spec: &Spec<'_>) -> bool {
+/// Whether Winograd's algorithm is allowed, and ahead of the others: enough channels on both sides of the products to pay for the
+/// transforms (and, for the input, at `least` so many, to stay within three times the error of direct algorithms).
+fn winograd_pays(isa: Isa, spec: &Spec<'_>, least: usize) -> bool {
     let channels = spec.correlation.channels;
-    let enough = channels >= 16 && spec.outputs >= isa.lanes() && channels <= 16 * spec.outputs;
-    let whole = spec.correlation.taps.len() == 9 && spec.placement.column == 1;
-    whole && enough && spec.correlation.output.iter().all(|&extent| extent >= 4)
+    let enough = channels >= least && spec.outputs >= isa.lanes() && channels <= 16 * spec.outputs;
+    let dense = spec.placement.column == 1 && spec.accuracy != Accuracy::Exact;
+    dense && enough && spec.correlation.output.iter().all(|&extent| extent >= 4)
+}
+
+/// The side of a kernel, and its stride, if both are square, and all of its taps are read, side by side.
+fn kernel(spec: &Spec<'_>) -> (usize, usize) {
+    let (taps, [step, of_columns]) = (&spec.correlation.taps, spec.correlation.step);
+    let side = taps.len().isqrt();
+    // Turned around where it belongs to a gradient.
+    let extent = |axis: usize| taps[taps.len() - 1].at[axis].abs_diff(taps[0].at[axis]) + 1;
+    let square = side > 0 && side * side == taps.len() && [extent(0), extent(1)] == [side; 2];
+    if square && step == of_columns { (side, step) } else { (0, 0) }
 }
 
 /// Tiles of `m` by `m` outputs of all images.

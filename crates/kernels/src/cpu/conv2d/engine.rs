@@ -42,9 +42,10 @@ impl Spec<'_> {
             Conv2dAlgo::Depthwise => channels == 1,
             Conv2dAlgo::Im2col => self.is_dense(),
             Conv2dAlgo::Direct | Conv2dAlgo::FewOutputs | Conv2dAlgo::ImplicitGemm => true,
-            Conv2dAlgo::WinogradF2 | Conv2dAlgo::WinogradF4 | Conv2dAlgo::WinogradF6 => {
-                winograd::computes(self.correlation)
-            }
+            Conv2dAlgo::WinogradF2 => winograd::computes(self.correlation, Tile::Two),
+            Conv2dAlgo::WinogradF3 => winograd::computes(self.correlation, Tile::Three),
+            Conv2dAlgo::WinogradF4 => winograd::computes(self.correlation, Tile::Four),
+            Conv2dAlgo::WinogradF6 => winograd::computes(self.correlation, Tile::Six),
         }
     }
 
@@ -104,6 +105,7 @@ impl Engine {
                 Kind::Implicit(ImplicitGemm::new(cpu, &spec, panels()?, epilogues()?)?)
             }
             Conv2dAlgo::WinogradF2 => winograd(Tile::Two)?,
+            Conv2dAlgo::WinogradF3 => winograd(Tile::Three)?,
             Conv2dAlgo::WinogradF4 => winograd(Tile::Four)?,
             Conv2dAlgo::WinogradF6 => winograd(Tile::Six)?,
         };

@@ -104,6 +104,8 @@ unsafe impl Rows for Pointwise {
                     // SAFETY: first + vector <= pixels of the plane; row c and LANES more were sliced.
                     unsafe {
                         let pixels = planes.as_ptr().add(c * self.pixels + first);
+                        // Streams are too short for the hardware to follow: the next planes are asked for.
+                        simd.prefetch(pixels.wrapping_add(STREAMS * self.pixels));
                         let values = if vector == S::LANES {
                             simd.load(pixels)
                         } else {

@@ -59,6 +59,7 @@ impl Gpu {
                 Conv2dAlgo::Im2col
                 | Conv2dAlgo::FewOutputs
                 | Conv2dAlgo::WinogradF2
+                | Conv2dAlgo::WinogradF3
                 | Conv2dAlgo::WinogradF4
                 | Conv2dAlgo::WinogradF6 => false,
             }

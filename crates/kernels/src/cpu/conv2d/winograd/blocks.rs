@@ -54,9 +54,9 @@ impl Blocks {
         let parts = columns.div_ceil(MOST);
         let longest = columns.div_ceil(parts);
         let all = images * rows;
-        // The nearest number of rows, so that none falls far behind.
-        let rows_of_band = ((TILES + longest / 2) / longest).clamp(1, all.max(1));
-        let bands = all.div_ceil(rows_of_band);
+        // The nearest number of rows, and of bands, so that none falls far behind.
+        let nearest = |n: usize, of: usize| ((n + of / 2) / of).max(1);
+        let bands = if all > 0 { nearest(all, nearest(TILES, longest).min(all)) } else { 0 };
         let most = longest * all.div_ceil(bands.max(1));
         let (part, band) = (EvenParts::new(columns, parts), EvenParts::new(all, bands));
         Blocks { rows, columns, parts, part, bands, band, most }

@@ -4,24 +4,25 @@
 //! for each vector of channels
 //!     for each run of rows of tiles of an image
 //!         for each row of pixels          transpose channels x pixels to [row][x][lane], zeros around
-//!         for each tile                   load A x A vectors, transform, store one vector for each point
+//!         for each tile and phase         load A x A vectors, transform, store one vector for each point
 //! ```
 //!
-//! The result is `[point][strip][channel / L][tile of the strip][channel % L]`: a strip is a register tile of the products that
+//! The result is `[point][strip][phase][channel / L][tile of the strip][channel % L]`: a strip is a register tile of the products that
 //! follow, and reads its part from end to end.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::blocks::{Block, Run};
-use super::transform::{Transform, input_2d};
+use super::scheme::{PHASES, Scheme};
+use super::transform::{Points, input_2d};
 use super::{Layout, Winograd};
 use crate::cpu::gemm::EvenParts;
 use crate::simd::{MAX_LANES, Simd, SimdOp};
 use crate::tensor::TensorView;
 
 /// Transforms some vectors of channels of a block.
-pub(super) struct TransformInput<'a, T, const A: usize, const M: usize> {
+pub(super) struct TransformInput<'a, P, const A: usize, const STEP: usize> {
     pub plan: &'a Winograd,
     pub x: TensorView<'a>,
     pub block: &'a Block,
@@ -31,7 +32,7 @@ pub(super) struct TransformInput<'a, T, const A: usize, const M: usize> {
     pub packed: &'a mut [f32],
     /// [`Layout::len`] f32, of which those of these channels are written.
     pub to: *mut f32,
-    pub transform: PhantomData<T>,
+    pub points: PhantomData<P>,
 }
 
 /// The strips of a block, tile by tile.
@@ -55,15 +56,15 @@ impl Places {
     }
 }
 
-impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for TransformInput<'_, T, A, M> {
+impl<P: Points<A>, const A: usize, const STEP: usize> SimdOp for TransformInput<'_, P, A, STEP> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let TransformInput { plan, x, block, channels, packed, to, .. } = self;
-        let layout = plan.layout;
+        let (layout, scheme) = (plan.layout, plan.scheme);
         let plane = plan.input[0] * plan.input[1];
-        let pitch = block.columns * M + A - M;
+        let pitch = scheme.inputs(block.columns);
         for vector in channels {
             let first = vector * S::LANES;
             let count = S::LANES.min(plan.channels - first);
@@ -72,16 +73,12 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for TransformInp
             for run in block.runs() {
                 let start = (block.group * plan.channels + first) * plane;
                 let planes = &x.image(run.image)[start..start + count * plane];
-                pack(
-                    simd,
-                    planes,
-                    plan.input,
-                    plan.corner(&run, block.column),
-                    [run.rows * M + A - M, pitch],
-                    packed,
-                );
-                assert!(packed.len() >= (run.rows * M + A - M) * pitch * S::LANES);
-                simd.vectorize(TransformRun::<T, A, M> {
+                let corner = plan.corner(&run, block.column);
+                let rows = scheme.inputs(run.rows);
+                pack(simd, planes, plan.input, corner, [rows, pitch], packed);
+                assert!(packed.len() >= rows * pitch * S::LANES);
+                simd.vectorize(TransformRun::<P, A, STEP> {
+                    scheme,
                     packed: packed.as_ptr(),
                     pitch,
                     run,
@@ -89,7 +86,8 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for TransformInp
                     places: &mut places,
                     layout,
                     to: to.wrapping_add(vector * layout.rows * S::LANES),
-                    transform: PhantomData,
+                    phase: plan.vectors() * layout.rows * S::LANES,
+                    points: PhantomData,
                 });
             }
         }
@@ -143,7 +141,8 @@ fn pack<S: Simd>(
 }
 
 /// Transforms the tiles of a run, one vector of channels of them.
-struct TransformRun<'a, T, const A: usize, const M: usize> {
+struct TransformRun<'a, P, const A: usize, const STEP: usize> {
+    scheme: Scheme,
     packed: *const f32,
     /// Vectors from one row to the next.
     pitch: usize,
@@ -152,24 +151,48 @@ struct TransformRun<'a, T, const A: usize, const M: usize> {
     places: &'a mut Places,
     layout: Layout,
     to: *mut f32,
-    transform: PhantomData<T>,
+    /// From one phase to the next.
+    phase: usize,
+    points: PhantomData<P>,
 }
 
-impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for TransformRun<'_, T, A, M> {
+impl<P: Points<A>, const A: usize, const STEP: usize> SimdOp for TransformRun<'_, P, A, STEP> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let TransformRun { packed, pitch, run, columns, places, layout, to, .. } = self;
-        for row in 0..run.rows {
-            for column in 0..columns {
+        let TransformRun { scheme, packed, pitch, run, columns, places, layout, to, phase, .. } = self;
+        let (row, column) = (pitch * S::LANES, S::LANES);
+        let (apart, m) = ([STEP * row, STEP * column], STEP * scheme.outputs());
+        for i in 0..run.rows {
+            for j in 0..columns {
                 let (strip, tile) = places.next();
-                // SAFETY: the packed pixels reach A - M beyond the last tile, as was asserted; the places are those of the
-                // block's tiles, for which the layout has room at every point.
-                unsafe {
-                    let from = packed.add((row * M * pitch + column * M) * S::LANES);
-                    let to = to.add(strip * layout.strip + tile * S::LANES);
-                    input_2d::<S, T, A, M>(simd, from, pitch * S::LANES, S::LANES, to, layout.point);
+                let from = packed.wrapping_add(i * m * row + j * m * column);
+                let to = to.wrapping_add(strip * layout.strip + tile * S::LANES);
+                // Written out, so that what infinity leaves out is known in each.
+                macro_rules! transform {
+                    ($([$y:expr, $x:expr] to $f:expr, finite $finite:expr;)*) => {$(
+                        // SAFETY: the packed pixels reach as far as the last tile reads, as was asserted; the places are those
+                        // of the block's tiles, for which the layout has room at every point, for each phase.
+                        unsafe {
+                            let (from, to) = (from.add($y * row + $x * column), to.add($f * phase));
+                            input_2d::<S, P, A>(simd, from, apart, $finite, to, layout.point);
+                        }
+                    )*};
+                }
+                if STEP == 1 {
+                    transform!([0, 0] to 0, finite [false, false];);
+                } else if scheme.is_odd() {
+                    transform!(
+                        [1, 1] to 0, finite [true, true];
+                        [0, 1] to 1, finite [false, true];
+                        [0, 0] to 2, finite [false, false];
+                        [1, 0] to 3, finite [true, false];
+                    );
+                } else {
+                    for (f, [y, x]) in PHASES.into_iter().enumerate() {
+                        transform!([y, x] to f, finite [false, false];);
+                    }
                 }
             }
         }

@@ -1,7 +1,8 @@
-//! Winograd's convolution: 3x3 taps, stride 1, with fewer multiplications than products.
+//! Winograd's convolution, with fewer multiplications than products.
 //!
-//! A tile of `M x M` outputs needs `A x A` inputs, `A = M + 2`. Transformed, tile and kernel are multiplied point by point, and
-//! the result is transformed back: 36 products instead of 144 for `M = 4`. The sums over the channels run between the
+//! A tile of `M x M` outputs of a kernel of `R x R` needs `A x A` inputs, `A = M + R - 1`. Transformed, tile and kernel are
+//! multiplied point by point, and the result is transformed back: 36 products instead of 144 for `M = 4`, `R = 3`. With a stride
+//! of 2 that is done for each phase of the kernel: scheme.rs. The sums over the channels run between the
 //! transforms, so for each of the `A * A` points they are a matrix product, tiles x channels times channels x outputs:
 //!
 //! ```text
@@ -25,6 +26,7 @@ mod blocks;
 mod input;
 mod output;
 mod repair;
+mod scheme;
 mod transform;
 mod weights;
 
@@ -34,7 +36,9 @@ use std::ops::Range;
 use self::blocks::{Block, Blocks, Run};
 use self::input::TransformInput;
 use self::output::{TransformOutput, staged_len};
-use self::transform::{F2, F4, F6, Transform};
+use self::scheme::Scheme;
+pub(crate) use self::scheme::Tile;
+use self::transform::{Points, Points4, Points5, Points6, Points8};
 use self::weights::Weights;
 use crate::cpu::Cpu;
 use crate::cpu::conv2d::engine::Spec;
@@ -42,59 +46,28 @@ use crate::cpu::gemm::kernel::{Part, VectorsApart, accumulate};
 use crate::cpu::gemm::{Epilogue, EvenParts, Output, slice};
 use crate::cpu::scratch::{LINE, whole_lines};
 use crate::cpu::threads::{SharedOut, for_each_item};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::shape::Update;
 use crate::shape::correlation::{Correlation, Placement};
 use crate::simd::{Isa, Simd, SimdOp};
 use crate::tensor::{TensorView, TensorViewMut, checked_product};
 
-/// Taps of a kernel.
-const TAPS: usize = 9;
-
-/// The outputs of a tile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tile {
-    Two,
-    Four,
-    Six,
-}
-
-impl Tile {
-    /// Rows, and columns, of outputs.
-    fn outputs(self) -> usize {
-        match self {
-            Tile::Two => 2,
-            Tile::Four => 4,
-            Tile::Six => 6,
-        }
-    }
-
-    /// Points of the transform.
-    fn points(self) -> usize {
-        (self.outputs() + 2) * (self.outputs() + 2)
-    }
-}
-
-/// Whether all taps lie in a square of three by three, and the outputs step by one.
-pub(super) fn computes(correlation: &Correlation) -> bool {
-    let within = |axis: usize| {
-        let positions = || correlation.taps.iter().map(|tap| tap.at[axis]);
-        positions().max().zip(positions().min()).is_none_or(|(last, first)| last - first < 3)
-    };
-    correlation.step == [1, 1] && within(0) && within(1)
+/// Whether there are such tiles for a correlation.
+pub(super) fn computes(correlation: &Correlation, tile: Tile) -> bool {
+    Scheme::new(correlation, tile).is_some()
 }
 
 /// A correlation by Winograd's algorithm, its weights transformed.
 #[derive(Debug, Clone)]
 pub(crate) struct Winograd {
     isa: Isa,
-    tile: Tile,
+    scheme: Scheme,
     input: [usize; 2],
     output: [usize; 2],
     /// The input row and column that the first tap reads for output (0, 0).
     before: [isize; 2],
-    /// The position in the kernel of each of the nine taps, where it has them.
-    taps: [Option<usize>; TAPS],
+    /// The position in the kernel of each tap of the scheme's square, where there is one.
+    taps: Vec<Option<usize>>,
     channels: usize,
     blocks: Blocks,
     layout: Layout,
@@ -123,9 +96,10 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(op: &'static str, isa: Isa, points: usize, tiles: usize, channels: usize) -> Result<Self> {
-        let ((rows, vectors), lanes) = (isa.tile(), isa.lanes());
-        let strip = checked_product(op, "channels", &[channels.next_multiple_of(lanes), rows])?;
+    fn new(op: &'static str, isa: Isa, scheme: Scheme, tiles: usize, channels: usize) -> Result<Self> {
+        let ((rows, vectors), lanes, points) = (isa.tile(), isa.lanes(), scheme.points().pow(2));
+        let depth = [scheme.phases(), channels.next_multiple_of(lanes), rows];
+        let strip = checked_product(op, "channels", &depth)?;
         // An odd number of cache lines, so that the points of a tile do not fall into one set of a cache.
         let odd_lines = |len: usize| (len.div_ceil(LINE) | 1) * LINE;
         let point = odd_lines(checked_product(op, "transformed input", &[tiles.div_ceil(rows), strip])?);
@@ -149,24 +123,38 @@ impl Layout {
 
 impl Winograd {
     /// With weights of zeros.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] unless [`computes`]; [`Error::Overflow`]; [`Error::OutOfMemory`].
     pub fn new(cpu: &Cpu, spec: &Spec<'_>, tile: Tile, epilogues: Vec<Epilogue>) -> Result<Self> {
         let Spec { op, images, groups, outputs, correlation, placement, .. } = *spec;
         let Correlation { channels, input, output, ref taps, .. } = *correlation;
-        let isa = cpu.isa();
+        let (isa, lanes) = (cpu.isa(), cpu.isa().lanes());
+        let scheme = Scheme::new(correlation, tile).ok_or(Error::invalid(
+            op,
+            "algorithm",
+            "one that supports this shape",
+            "Winograd's",
+        ))?;
         let before = [0, 1].map(|axis| taps.iter().map(|tap| tap.at[axis]).min().unwrap_or(0));
-        let mut grid = [None; TAPS];
+        let mut grid = vec![None; scheme.side.pow(2)];
         for tap in taps {
             let [row, column] = [0, 1].map(|axis| (tap.at[axis] - before[axis]) as usize);
-            grid[row * 3 + column] = Some(tap.index);
+            grid[row * scheme.side + column] = Some(tap.index);
         }
-        let blocks = Blocks::new(images, output, tile.outputs());
-        let layout = Layout::new(op, isa, tile.points(), blocks.most()[0], channels)?;
-        let weights = Weights::new(op, isa, tile, [groups, outputs, channels])?;
+        let blocks = Blocks::new(images, output, scheme.outputs());
+        let layout = Layout::new(op, isa, scheme, blocks.most()[0], channels)?;
+        let weights = Weights::new(op, isa, scheme, [groups, outputs, channels])?;
+        // Of each phase whole vectors of channels.
+        let vector = |phase, c| phase * channels.div_ceil(lanes) + c / lanes;
+        let offset = |phase, c| vector(phase, c) * layout.rows * lanes + c % lanes;
+        let of_phase = |phase| (0..channels).map(move |c| offset(phase, c));
+        let offsets = (0..scheme.phases()).flat_map(of_phase).collect();
         let strands = cpu.thread_count();
         let few = blocks.count().saturating_mul(groups) < 2 * strands;
         Ok(Winograd {
             isa,
-            tile,
+            scheme,
             input,
             output,
             before,
@@ -174,9 +162,7 @@ impl Winograd {
             channels,
             blocks,
             layout,
-            offsets: (0..channels)
-                .map(|c| c / isa.lanes() * layout.rows * isa.lanes() + c % isa.lanes())
-                .collect(),
+            offsets,
             weights,
             epilogues,
             placement,
@@ -184,22 +170,28 @@ impl Winograd {
         })
     }
 
+    /// Vectors of channels.
+    #[inline(always)]
+    fn vectors(&self) -> usize {
+        self.channels.div_ceil(self.isa.lanes())
+    }
+
     /// The input row and column that the first tile of a run reads first.
     #[inline(always)]
     fn corner(&self, run: &Run, column: usize) -> [isize; 2] {
-        let m = self.tile.outputs();
-        [(run.row * m) as isize + self.before[0], (column * m) as isize + self.before[1]]
+        let apart = self.scheme.step * self.scheme.outputs();
+        [(run.row * apart) as isize + self.before[0], (column * apart) as isize + self.before[1]]
     }
 
     /// f32 of the packed input of a run.
     fn pack_len(&self) -> usize {
-        let m = self.tile.outputs();
-        whole_lines((self.blocks.most_rows() * m + 2) * (self.blocks.most()[1] * m + 2) * self.isa.lanes())
+        let [rows, columns] = [self.blocks.most_rows(), self.blocks.most()[1]].map(|n| self.scheme.inputs(n));
+        whole_lines(rows * columns * self.isa.lanes())
     }
 
     /// f32 of the products of a panel, and of what waits to be stored.
     fn multiply_len(&self) -> usize {
-        self.layout.products_len + staged_len(self.tile.outputs(), self.isa.lanes())
+        self.layout.products_len + staged_len(self.scheme.outputs(), self.isa.lanes())
     }
 
     fn all_blocks(&self) -> usize {
@@ -217,10 +209,15 @@ impl Winograd {
 
     /// As [`crate::cpu::conv2d::engine::Engine::set_weights`].
     pub fn set_weights(&mut self, weight: impl Fn(usize, usize, usize, usize) -> f32 + Copy) {
-        match self.tile {
-            Tile::Two => self.weights.set(F2, self.isa, &self.taps, weight),
-            Tile::Four => self.weights.set(F4, self.isa, &self.taps, weight),
-            Tile::Six => self.weights.set(F6, self.isa, &self.taps, weight),
+        let (isa, taps, weights) = (self.isa, &self.taps, &mut self.weights);
+        match (self.scheme.points(), self.scheme.taps) {
+            (4, _) => weights.set::<Points4, 4, 3>(isa, taps, weight),
+            (5, _) => weights.set::<Points5, 5, 2>(isa, taps, weight),
+            (6, 3) => weights.set::<Points6, 6, 3>(isa, taps, weight),
+            (6, 4) => weights.set::<Points6, 6, 4>(isa, taps, weight),
+            (6, _) => weights.set::<Points6, 6, 5>(isa, taps, weight),
+            (_, 3) => weights.set::<Points8, 8, 3>(isa, taps, weight),
+            _ => weights.set::<Points8, 8, 5>(isa, taps, weight),
         }
     }
 
@@ -237,14 +234,19 @@ impl Winograd {
         scratch: &mut [f32],
     ) {
         let out = Output::new(y, update);
-        match self.tile {
-            Tile::Two => self.run_tiles::<F2, 4, 2>(x, out, strands, scratch),
-            Tile::Four => self.run_tiles::<F4, 6, 4>(x, out, strands, scratch),
-            Tile::Six => self.run_tiles::<F6, 8, 6>(x, out, strands, scratch),
+        match (self.scheme.points(), self.scheme.outputs(), self.scheme.step) {
+            (4, ..) => self.run_tiles::<Points4, 4, 2, 1>(x, out, strands, scratch),
+            (5, ..) => self.run_tiles::<Points5, 5, 4, 2>(x, out, strands, scratch),
+            (6, 2, _) => self.run_tiles::<Points6, 6, 2, 1>(x, out, strands, scratch),
+            (6, 3, _) => self.run_tiles::<Points6, 6, 3, 2>(x, out, strands, scratch),
+            (6, _, 1) => self.run_tiles::<Points6, 6, 4, 1>(x, out, strands, scratch),
+            (6, ..) => self.run_tiles::<Points6, 6, 4, 2>(x, out, strands, scratch),
+            (_, 4, _) => self.run_tiles::<Points8, 8, 4, 1>(x, out, strands, scratch),
+            _ => self.run_tiles::<Points8, 8, 6, 1>(x, out, strands, scratch),
         }
     }
 
-    fn run_tiles<T: Transform<A, M>, const A: usize, const M: usize>(
+    fn run_tiles<P: Points<A>, const A: usize, const M: usize, const STEP: usize>(
         &self,
         x: TensorView<'_>,
         out: Output,
@@ -253,7 +255,7 @@ impl Winograd {
     ) {
         let len = self.strand_len();
         assert!(scratch.len() >= strands * len, "the plan sized its scratch for {strands} strands");
-        let vectors = self.channels.div_ceil(self.isa.lanes());
+        let (vectors, points) = (self.vectors(), PhantomData::<P>);
         let panels = self.weights.panels();
         let base = SharedOut::new(scratch.as_mut_ptr());
         let (pack_len, products_len, input_len) =
@@ -262,14 +264,14 @@ impl Winograd {
         let load = |block: &Block, channels, input: *mut f32, own: *mut f32| {
             // SAFETY: a strand's own part of the scratch.
             let packed = unsafe { std::slice::from_raw_parts_mut(own, pack_len) };
-            let transform = PhantomData::<T>;
-            self.isa.run(TransformInput { plan: self, x, block, channels, packed, to: input, transform });
+            let to = input;
+            self.isa.run(TransformInput::<P, A, STEP> { plan: self, x, block, channels, packed, to, points });
         };
         let multiply = |block: &Block, panels, input: *mut f32, own: *mut f32| {
             // SAFETY: a strand's own part of the scratch, behind what is packed.
             let scratch = unsafe { std::slice::from_raw_parts_mut(own.add(pack_len), products_len) };
-            let transform = PhantomData::<T>;
-            self.isa.run(Multiply { plan: self, x, block, panels, input, scratch, out, transform });
+            let plan = self;
+            self.isa.run(Multiply::<P, A, M> { plan, x, block, panels, input, scratch, out, points });
         };
         if self.shared.is_none() {
             for_each_item(strands, blocks, |strand, item| {
@@ -307,7 +309,7 @@ impl Winograd {
 }
 
 /// Some panels of a block whose input is transformed.
-struct Multiply<'a, T, const A: usize, const M: usize> {
+struct Multiply<'a, P, const A: usize, const M: usize> {
     plan: &'a Winograd,
     x: TensorView<'a>,
     block: &'a Block,
@@ -316,29 +318,30 @@ struct Multiply<'a, T, const A: usize, const M: usize> {
     /// [`Winograd::multiply_len`] f32.
     scratch: &'a mut [f32],
     out: Output,
-    transform: PhantomData<T>,
+    points: PhantomData<P>,
 }
 
-impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for Multiply<'_, T, A, M> {
+impl<P: Points<A>, const A: usize, const M: usize> SimdOp for Multiply<'_, P, A, M> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Multiply { plan, x, block, panels, input, scratch, out, transform } = self;
+        let Multiply { plan, x, block, panels, input, scratch, out, points } = self;
         let Layout { strip: strip_len, point, products, products_len, .. } = plan.layout;
         let (sums, staged) = scratch.split_at_mut(products_len);
         let sums = sums.as_mut_ptr();
         let tiles = block.tiles();
         let (strips, count) = (plan.layout.strips(tiles), tiles.div_ceil(plan.layout.rows));
-        let depth = plan.channels;
-        let slice = slice(S::ISA, depth);
         for panel in panels {
             let row = plan.weights.vectors(panel) * S::LANES;
             for p in 0..A * A {
-                for k in (0..depth).step_by(slice) {
-                    let offsets = &plan.offsets[k..(k + slice).min(depth)];
+                let phases = plan.scheme.phases_at([p / A, p % A]);
+                let (first, end) = (phases.start * plan.channels, phases.end * plan.channels);
+                let slice = slice(S::ISA, end - first);
+                for k in (first..end).step_by(slice) {
+                    let offsets = &plan.offsets[k..(k + slice).min(end)];
                     let b = plan.weights.point(block.group, panel, p)[k * row..].as_ptr();
-                    let part = Part { offsets, b, first: k == 0 };
+                    let part = Part { offsets, b, first: k == first };
                     for strip in 0..count {
                         let (tile, rows) = strips.part(strip);
                         // SAFETY: the layout has room for every strip at every offset of a point, and for the sums of its
@@ -358,7 +361,7 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for Multiply<'_,
                 }
             }
             let products = sums.cast_const();
-            TransformOutput::<T, A, M> { plan, x, block, panel, products, staged, out, transform }.run(simd);
+            TransformOutput::<P, A, M> { plan, x, block, panel, products, staged, out, points }.run(simd);
         }
     }
 }

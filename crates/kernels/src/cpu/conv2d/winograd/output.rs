@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use super::blocks::Block;
 use super::repair::Repair;
-use super::transform::{Transform, output_2d};
+use super::transform::{Points, output_2d};
 use super::{Layout, Winograd};
 use crate::cpu::gemm::{Epilogue, Output};
 use crate::cpu::scratch::LINE;
@@ -14,19 +14,21 @@ use crate::shape::Update;
 use crate::simd::{MAX_LANES, Simd, SimdOp};
 use crate::tensor::TensorView;
 
-/// Tiles that are finished together: with an even `M`, whole cache lines of pixels.
-const CHUNK: usize = LINE / 2;
+/// Tiles that are finished together: whole cache lines of pixels.
+const fn chunk(m: usize) -> usize {
+    if m.is_multiple_of(2) { LINE / 2 } else { LINE }
+}
 
 /// Lanes of the narrowest vector.
 const MIN_LANES: usize = 8;
 
 /// f32 of pixels that wait to be transposed.
 pub(super) const fn staged_len(m: usize, lanes: usize) -> usize {
-    m * CHUNK * m * lanes
+    m * chunk(m) * m * lanes
 }
 
 /// Writes a panel of a block.
-pub(super) struct TransformOutput<'a, T, const A: usize, const M: usize> {
+pub(super) struct TransformOutput<'a, P, const A: usize, const M: usize> {
     pub plan: &'a Winograd,
     /// What the block was computed from.
     pub x: TensorView<'a>,
@@ -37,10 +39,10 @@ pub(super) struct TransformOutput<'a, T, const A: usize, const M: usize> {
     /// [`staged_len`] f32.
     pub staged: &'a mut [f32],
     pub out: Output,
-    pub transform: PhantomData<T>,
+    pub points: PhantomData<P>,
 }
 
-impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for TransformOutput<'_, T, A, M> {
+impl<P: Points<A>, const A: usize, const M: usize> SimdOp for TransformOutput<'_, P, A, M> {
     type Output = ();
 
     #[inline(always)]
@@ -59,15 +61,15 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for TransformOut
                 let y = row * M;
                 for v in 0..vectors {
                     let column = column + v * S::LANES;
-                    for start in (0..block.columns).step_by(CHUNK) {
-                        let tiles = CHUNK.min(block.columns - start);
+                    for start in (0..block.columns).step_by(chunk(M)) {
+                        let tiles = chunk(M).min(block.columns - start);
                         let x0 = (block.column + start) * M;
                         let size = [M.min(height - y), (tiles * M).min(width - x0)];
                         // SAFETY: the products hold every tile of the block, `staged` a chunk; the pixels lie in the output's
                         // planes of this group.
                         unsafe {
                             let from = products.add(((first + start) * vectors + v) * S::LANES);
-                            let finish = Finish::<T, A, M> {
+                            let finish = Finish::<P, A, M> {
                                 from,
                                 pitch: vectors * S::LANES,
                                 point,
@@ -75,7 +77,7 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for TransformOut
                                 staged,
                                 epilogue,
                                 column,
-                                transform: PhantomData,
+                                points: PhantomData,
                             };
                             let sound = simd.vectorize(finish);
                             if !sound {
@@ -97,7 +99,7 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for TransformOut
                             let planes = S::LANES.min(epilogue.columns - column);
                             let store = Store {
                                 staged,
-                                pitch: CHUNK * M,
+                                pitch: chunk(M) * M,
                                 size,
                                 planes,
                                 to,
@@ -117,7 +119,7 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for TransformOut
 }
 
 /// Transforms some tiles of a row: to `staged`, finished, `[row][column][lane]`. Gives back whether all was finite.
-pub(super) struct Finish<'a, T, const A: usize, const M: usize> {
+pub(super) struct Finish<'a, P, const A: usize, const M: usize> {
     pub from: *const f32,
     /// From one tile to the next, and from one point to the next.
     pub pitch: usize,
@@ -126,22 +128,22 @@ pub(super) struct Finish<'a, T, const A: usize, const M: usize> {
     pub staged: *mut f32,
     pub epilogue: &'a Epilogue,
     pub column: usize,
-    pub transform: PhantomData<T>,
+    pub points: PhantomData<P>,
 }
 
-impl<T, const A: usize, const M: usize> Clone for Finish<'_, T, A, M> {
+impl<P, const A: usize, const M: usize> Clone for Finish<'_, P, A, M> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T, const A: usize, const M: usize> Copy for Finish<'_, T, A, M> {}
+impl<P, const A: usize, const M: usize> Copy for Finish<'_, P, A, M> {}
 
-impl<T: Transform<A, M>, const A: usize, const M: usize> Finish<'_, T, A, M> {
+impl<P: Points<A>, const A: usize, const M: usize> Finish<'_, P, A, M> {
     /// Where a pixel of a tile waits.
     #[inline(always)]
     pub fn pixel<S: Simd>(&self, tile: usize, i: usize, j: usize) -> *mut f32 {
-        self.staged.wrapping_add(((i * CHUNK + tile) * M + j) * S::LANES)
+        self.staged.wrapping_add(((i * chunk(M) + tile) * M + j) * S::LANES)
     }
 
     /// The sums of a tile.
@@ -151,7 +153,7 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> Finish<'_, T, A, M> {
     #[inline(always)]
     unsafe fn tile<S: Simd>(&self, simd: S, tile: usize) -> [[S::F32; M]; M] {
         // SAFETY: the caller's promise; every point has the tile.
-        unsafe { output_2d::<S, T, A, M>(simd, self.from.add(tile * self.pitch), self.point) }
+        unsafe { output_2d::<S, P, A, M>(simd, self.from.add(tile * self.pitch), self.point) }
     }
 
     /// Whether all sums of a tile are.
@@ -172,7 +174,7 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> Finish<'_, T, A, M> {
     }
 }
 
-impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for Finish<'_, T, A, M> {
+impl<P: Points<A>, const A: usize, const M: usize> SimdOp for Finish<'_, P, A, M> {
     type Output = bool;
 
     #[inline(always)]

@@ -4,14 +4,14 @@
 //! output that it should reach is not finite, but others are not either. So a tile with such an output is computed again,
 //! directly.
 
+use super::Winograd;
 use super::output::Finish;
-use super::transform::Transform;
-use super::{TAPS, Winograd};
+use super::transform::Points;
 use crate::simd::{Simd, SimdOp};
 use crate::tensor::TensorView;
 
 /// Some tiles of a row, a vector of output channels of them, of which some are not finite.
-pub(super) struct Repair<'a, T, const A: usize, const M: usize> {
+pub(super) struct Repair<'a, P, const A: usize, const M: usize> {
     pub plan: &'a Winograd,
     pub x: TensorView<'a>,
     pub image: usize,
@@ -19,12 +19,12 @@ pub(super) struct Repair<'a, T, const A: usize, const M: usize> {
     /// The panel, and which of its vectors.
     pub panel: usize,
     pub v: usize,
-    pub finish: Finish<'a, T, A, M>,
+    pub finish: Finish<'a, P, A, M>,
     /// The first output.
     pub at: [usize; 2],
 }
 
-impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for Repair<'_, T, A, M> {
+impl<P: Points<A>, const A: usize, const M: usize> SimdOp for Repair<'_, P, A, M> {
     type Output = ();
 
     #[inline(always)]
@@ -50,7 +50,7 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for Repair<'_, T
     }
 }
 
-impl<T: Transform<A, M>, const A: usize, const M: usize> Repair<'_, T, A, M> {
+impl<P: Points<A>, const A: usize, const M: usize> Repair<'_, P, A, M> {
     /// The sums of products of one output, by definition.
     #[inline(always)]
     fn sum<S: Simd>(&self, simd: S, at: [usize; 2]) -> S::F32 {
@@ -58,16 +58,17 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> Repair<'_, T, A, M> {
         let [height, width] = plan.input;
         let planes = &self.x.image(self.image)[self.group * plan.channels * height * width..];
         let row = plan.weights.vectors(self.panel) * S::LANES;
+        let side = plan.scheme.side;
         let weights = plan.weights.given(self.group, self.panel);
         let position = |axis: usize, tap: usize| {
-            let input = plan.before[axis] + (at[axis] + tap) as isize;
+            let input = plan.before[axis] + (at[axis] * plan.scheme.step + tap) as isize;
             usize::try_from(input).ok().filter(|&input| input < plan.input[axis])
         };
         let mut sum = simd.splat(0.0);
         for (c, plane) in planes.chunks_exact(height * width).take(plan.channels).enumerate() {
             for (tap, _) in plan.taps.iter().enumerate().filter(|(_, tap)| tap.is_some()) {
-                let (Some(y), Some(x)) = (position(0, tap / 3), position(1, tap % 3)) else { continue };
-                let weights = &weights[(c * TAPS + tap) * row + self.v * S::LANES..][..S::LANES];
+                let (Some(y), Some(x)) = (position(0, tap / side), position(1, tap % side)) else { continue };
+                let weights = &weights[(c * plan.taps.len() + tap) * row + self.v * S::LANES..][..S::LANES];
                 // SAFETY: a vector was sliced.
                 let weights = unsafe { simd.load(weights.as_ptr()) };
                 sum = simd.mul_add(simd.splat(plane[y * width + x]), weights, sum);

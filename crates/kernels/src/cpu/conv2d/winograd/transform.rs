@@ -1,181 +1,211 @@
 //! The transforms of Winograd's convolution, in one dimension: `y = A' [(G g) * (B' d)]`.
 //!
-//! `A` outputs-and-taps-less-one points in, `M` outputs out, three taps. With points `p` and `N(p)` the product of the distances
-//! from `p` to the other finite points (Winograd, Arithmetic Complexity of Computations, 1980; Lavin and Gray, Fast
-//! Algorithms for Convolutional Neural Networks, 2016):
+//! `R` taps, `A` inputs, `M = A - R + 1` outputs, `A` points: infinity, pairs `p` and `-p`, and zero if `A` is even. With `N(p)` the
+//! product of the distances from `p` to the other finite points (Winograd, Arithmetic Complexity of Computations, 1980; Lavin
+//! and Gray, Fast Algorithms for Convolutional Neural Networks, 2016):
 //!
-//! - a row of `G` is `[1, p, p^2] / N(p)`, and `[0, 0, 1]` at infinity;
+//! - a row of `G` is `[1, p, p^2 ..] / N(p)`, and `[0 .. 0, 1]` at infinity;
 //! - a row of `B'` has the coefficients of the product of all `(x - q)` with `q` not `p`, and at infinity of all `(x - q)`;
 //! - a column of `A'` is `[1, p, p^2 ..]`, and `[0 .. 0, 1]` at infinity.
 //!
-//! In two dimensions each is applied to all columns, then to all rows. Every sum here is written with as few operations as
-//! the symmetry of the points allows: `p` and `-p` share their even and their odd part.
+//! So `B'` depends on the points alone, and serves every number of taps. `p` and `-p` share their even and their odd part: with
+//! `c(x^2)` the product of the other pairs' `(x^2 - q^2)`, and `z` 1 if zero is a point, else 0, the rows of `B'` are those of
+//! `c(x^2) x^z (x + p)` and `c(x^2) x^z (x - p)`.
+//!
+//! In two dimensions each is applied to all columns, then to all rows.
 
-use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
+use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 
 use crate::simd::Simd;
 
-/// One dimension of a Winograd convolution with 3 taps: `M` outputs from `A = M + 2` inputs.
-pub(super) trait Transform<const A: usize, const M: usize>: Copy + Send + Sync + 'static {
-    /// `B' d`
-    fn input<S: Simd>(simd: S, d: [S::F32; A]) -> [S::F32; A];
-    /// `G g`
-    fn weights<S: Simd>(simd: S, g: [S::F32; 3]) -> [S::F32; A];
-    /// `A' m`
-    fn output<S: Simd>(simd: S, m: [S::F32; A]) -> [S::F32; M];
+/// The most pairs of points, and the most taps and outputs.
+const PAIRS: usize = 3;
+const POWERS: usize = 6;
+
+/// `A` points.
+pub(super) trait Points<const A: usize>: Copy + Send + Sync + 'static {
+    /// The positive point of each pair.
+    const OF_PAIRS: &'static [f64];
+    /// For each pair: the product of the others' `(x^2 - q^2)`, in ascending powers of `x^2`.
+    const OTHERS: [[f32; PAIRS + 1]; PAIRS] = others(Self::OF_PAIRS);
+    /// The product of all.
+    const ALL: [f32; PAIRS + 1] = rounded(product(Self::OF_PAIRS, PAIRS));
+    /// For each pair: `p^k`, and `p^k / N(p)`.
+    const RAISED: [[f32; POWERS]; PAIRS] = raised(Self::OF_PAIRS, A, false);
+    const DIVIDED: [[f32; POWERS]; PAIRS] = raised(Self::OF_PAIRS, A, true);
+    /// `1 / N(0)`
+    const AT_ZERO: f32 = (1.0 / product(Self::OF_PAIRS, PAIRS)[0]) as f32;
+    /// Points before the pairs: zero.
+    const ZERO: usize = 1 - A % 2;
 }
 
-/// F(2, 3), points 0, 1, -1, infinity: integers stay exact.
+/// 0, 1, -1: integers stay exact.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct F2;
+pub(super) struct Points4;
 
-impl Transform<4, 2> for F2 {
-    #[inline(always)]
-    fn input<S: Simd>(s: S, [d0, d1, d2, d3]: [S::F32; 4]) -> [S::F32; 4] {
-        [s.sub(d0, d2), s.add(d1, d2), s.sub(d2, d1), s.sub(d3, d1)]
-    }
-
-    #[inline(always)]
-    fn weights<S: Simd>(s: S, [g0, g1, g2]: [S::F32; 3]) -> [S::F32; 4] {
-        let half = s.splat(0.5);
-        let (even, odd) = (s.mul(half, s.add(g0, g2)), s.mul(half, g1));
-        [g0, s.add(even, odd), s.sub(even, odd), g2]
-    }
-
-    #[inline(always)]
-    fn output<S: Simd>(s: S, [m0, m1, m2, m3]: [S::F32; 4]) -> [S::F32; 2] {
-        [s.add(m0, s.add(m1, m2)), s.add(s.sub(m1, m2), m3)]
-    }
+impl Points<4> for Points4 {
+    const OF_PAIRS: &'static [f64] = &[1.0];
 }
 
-/// F(4, 3), points 0, 1/sqrt 2, -1/sqrt 2, sqrt 2, -sqrt 2, infinity: half the error of 0, 1, -1, 2, -2, at the same cost.
+/// 1/2, -1/2, 3/2, -3/2: half the error of 0, 1, -1, 2.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct F4;
+pub(super) struct Points5;
 
-impl Transform<6, 4> for F4 {
-    #[inline(always)]
-    fn input<S: Simd>(s: S, [d0, d1, d2, d3, d4, d5]: [S::F32; 6]) -> [S::F32; 6] {
-        // x (x^2 - 1/2) (x^2 - 2) = x^5 - 5/2 x^3 + x
-        let (minus_2, minus_half, minus_5_halves) = (s.splat(-2.0), s.splat(-0.5), s.splat(-2.5));
-        let (small, large) = (s.splat(FRAC_1_SQRT_2), s.splat(SQRT_2));
-        let (minus_small, minus_large) = (s.splat(-FRAC_1_SQRT_2), s.splat(-SQRT_2));
-        let (even_small, odd_small) = (s.mul_add(minus_2, d2, d4), s.mul_add(minus_2, d1, d3));
-        let (even_large, odd_large) = (s.mul_add(minus_half, d2, d4), s.mul_add(minus_half, d1, d3));
-        [
-            s.mul_add(minus_5_halves, d2, s.add(d0, d4)),
-            s.mul_add(small, odd_small, even_small),
-            s.mul_add(minus_small, odd_small, even_small),
-            s.mul_add(large, odd_large, even_large),
-            s.mul_add(minus_large, odd_large, even_large),
-            s.mul_add(minus_5_halves, d3, s.add(d1, d5)),
-        ]
-    }
-
-    #[inline(always)]
-    fn weights<S: Simd>(s: S, [g0, g1, g2]: [S::F32; 3]) -> [S::F32; 6] {
-        // N is -3/2 at the small points, 6 at the large ones.
-        let (small, large) = (s.splat(-2.0 / 3.0), s.splat(1.0 / 6.0));
-        let even_small = s.mul(small, s.mul_add(s.splat(0.5), g2, g0));
-        let odd_small = s.mul(s.splat(-2.0 / 3.0 * FRAC_1_SQRT_2), g1);
-        let even_large = s.mul(large, s.mul_add(s.splat(2.0), g2, g0));
-        let odd_large = s.mul(s.splat(SQRT_2 / 6.0), g1);
-        [
-            g0,
-            s.add(even_small, odd_small),
-            s.sub(even_small, odd_small),
-            s.add(even_large, odd_large),
-            s.sub(even_large, odd_large),
-            g2,
-        ]
-    }
-
-    #[inline(always)]
-    fn output<S: Simd>(s: S, [m0, m1, m2, m3, m4, m5]: [S::F32; 6]) -> [S::F32; 4] {
-        let (even_small, odd_small) = (s.add(m1, m2), s.sub(m1, m2));
-        let (even_large, odd_large) = (s.add(m3, m4), s.sub(m3, m4));
-        let (small, large) = (s.splat(FRAC_1_SQRT_2), s.splat(SQRT_2));
-        let (cube_small, cube_large) = (s.splat(FRAC_1_SQRT_2 / 2.0), s.splat(2.0 * SQRT_2));
-        [
-            s.add(m0, s.add(even_small, even_large)),
-            s.mul_add(small, odd_small, s.mul(large, odd_large)),
-            s.mul_add(s.splat(0.5), even_small, s.add(even_large, even_large)),
-            s.mul_add(cube_small, odd_small, s.mul_add(cube_large, odd_large, m5)),
-        ]
-    }
+impl Points<5> for Points5 {
+    const OF_PAIRS: &'static [f64] = &[0.5, 1.5];
 }
 
-/// F(6, 3), points 0, 1, -1, 2, -2, 1/2, -1/2, infinity.
+/// 0, 1/sqrt 2, -1/sqrt 2, sqrt 2, -sqrt 2: half the error of 0, 1, -1, 2, -2, at the same cost.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct F6;
+pub(super) struct Points6;
 
-impl Transform<8, 6> for F6 {
-    #[inline(always)]
-    fn input<S: Simd>(s: S, d: [S::F32; 8]) -> [S::F32; 8] {
-        let [d0, d1, d2, d3, d4, d5, d6, d7] = d;
-        // x (x^2 - 1) (x^2 - 4) (x^2 - 1/4) = x^7 - 21/4 x^5 + 21/4 x^3 - x
-        let (c, minus_c) = (s.splat(5.25), s.splat(-5.25));
-        let (even_1, odd_1) = without(s, d, 4.25, 1.0);
-        let (even_2, odd_2) = without(s, d, 1.25, 0.25);
-        let (even_half, odd_half) = without(s, d, 5.0, 4.0);
-        [
-            s.mul_add(c, d2, s.mul_add(minus_c, d4, s.sub(d6, d0))),
-            s.add(even_1, odd_1),
-            s.sub(even_1, odd_1),
-            s.mul_add(s.splat(2.0), odd_2, even_2),
-            s.mul_add(s.splat(-2.0), odd_2, even_2),
-            s.mul_add(s.splat(0.5), odd_half, even_half),
-            s.mul_add(s.splat(-0.5), odd_half, even_half),
-            s.mul_add(c, d3, s.mul_add(minus_c, d5, s.sub(d7, d1))),
-        ]
-    }
-
-    #[inline(always)]
-    fn weights<S: Simd>(s: S, g: [S::F32; 3]) -> [S::F32; 8] {
-        // N is -1 at 0, -9/2 at 1, 90 at 2, 45/32 at 1/2.
-        let (plus_1, minus_1) = pair(s, g, 1.0, -4.5);
-        let (plus_2, minus_2) = pair(s, g, 2.0, 90.0);
-        let (plus_half, minus_half) = pair(s, g, 0.5, 45.0 / 32.0);
-        [s.mul(s.splat(-1.0), g[0]), plus_1, minus_1, plus_2, minus_2, plus_half, minus_half, g[2]]
-    }
-
-    #[inline(always)]
-    fn output<S: Simd>(s: S, [m0, m1, m2, m3, m4, m5, m6, m7]: [S::F32; 8]) -> [S::F32; 6] {
-        let (even_1, odd_1) = (s.add(m1, m2), s.sub(m1, m2));
-        let (even_2, odd_2) = (s.add(m3, m4), s.sub(m3, m4));
-        let (even_half, odd_half) = (s.add(m5, m6), s.sub(m5, m6));
-        let (even, odd) = ([even_1, even_2, even_half], [odd_1, odd_2, odd_half]);
-        [
-            s.add(s.add(m0, even_1), s.add(even_2, even_half)),
-            sum(s, odd, 1),
-            sum(s, even, 2),
-            sum(s, odd, 3),
-            sum(s, even, 4),
-            s.add(sum(s, odd, 5), m7),
-        ]
-    }
+impl Points<6> for Points6 {
+    const OF_PAIRS: &'static [f64] = &[FRAC_1_SQRT_2, SQRT_2];
 }
 
-/// The input at the even and at the odd powers of the product of all `(x - q)` but those of 0 and of one pair:
-/// `x^4 - a x^2 + b`.
-#[inline(always)]
-fn without<S: Simd>(s: S, d: [S::F32; 8], a: f32, b: f32) -> (S::F32, S::F32) {
-    let (a, b) = (s.splat(-a), s.splat(b));
-    (s.mul_add(b, d[2], s.mul_add(a, d[4], d[6])), s.mul_add(b, d[1], s.mul_add(a, d[3], d[5])))
+/// 0, 1, -1, 2, -2, 1/2, -1/2.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Points8;
+
+impl Points<8> for Points8 {
+    const OF_PAIRS: &'static [f64] = &[1.0, 2.0, 0.5];
 }
 
-/// The kernel at a point and at the point's negative.
-#[inline(always)]
-fn pair<S: Simd>(s: S, [g0, g1, g2]: [S::F32; 3], point: f32, n: f32) -> (S::F32, S::F32) {
-    let even = s.mul(s.splat(1.0 / n), s.mul_add(s.splat(point * point), g2, g0));
-    let odd = s.mul(s.splat(point / n), g1);
-    (s.add(even, odd), s.sub(even, odd))
+const fn product(pairs: &[f64], left_out: usize) -> [f64; PAIRS + 1] {
+    let mut c = [0.0; PAIRS + 1];
+    c[0] = 1.0;
+    let mut i = 0;
+    while i < pairs.len() {
+        if i != left_out {
+            let mut k = PAIRS;
+            while k > 0 {
+                c[k] = c[k - 1] - pairs[i] * pairs[i] * c[k];
+                k -= 1;
+            }
+            c[0] *= -pairs[i] * pairs[i];
+        }
+        i += 1;
+    }
+    c
 }
 
-/// What belongs to the points 1, 2 and 1/2, times a power of them.
+const fn rounded<const N: usize>(values: [f64; N]) -> [f32; N] {
+    let mut result = [0.0; N];
+    let mut i = 0;
+    while i < N {
+        result[i] = values[i] as f32;
+        i += 1;
+    }
+    result
+}
+
+const fn others(pairs: &[f64]) -> [[f32; PAIRS + 1]; PAIRS] {
+    let mut result = [[0.0; PAIRS + 1]; PAIRS];
+    let mut i = 0;
+    while i < pairs.len() {
+        result[i] = rounded(product(pairs, i));
+        i += 1;
+    }
+    result
+}
+
+const fn raised(pairs: &[f64], points: usize, divided: bool) -> [[f32; POWERS]; PAIRS] {
+    let mut result = [[0.0; POWERS]; PAIRS];
+    let mut i = 0;
+    while i < pairs.len() {
+        let p = pairs[i];
+        let mut power = 1.0;
+        if divided {
+            // The distances from p to -p, to the other pairs, and to zero.
+            power /= 2.0 * p * if points.is_multiple_of(2) { p } else { 1.0 };
+            let mut j = 0;
+            while j < pairs.len() {
+                if j != i {
+                    power /= p * p - pairs[j] * pairs[j];
+                }
+                j += 1;
+            }
+        }
+        let mut k = 0;
+        while k < POWERS {
+            result[i][k] = power as f32;
+            power *= p;
+            k += 1;
+        }
+        i += 1;
+    }
+    result
+}
+
+/// Every second value from `first` on, as many as there are coefficients, times these; the last of them is 1.
 #[inline(always)]
-fn sum<S: Simd>(s: S, [one, two, half]: [S::F32; 3], power: i32) -> S::F32 {
-    let (of_2, of_half) = (s.splat(2f32.powi(power)), s.splat(0.5f32.powi(power)));
-    s.mul_add(of_2, two, s.mul_add(of_half, half, one))
+fn monic<S: Simd>(s: S, c: &[f32], values: &[S::F32], first: usize) -> S::F32 {
+    let last = c.len() - 1;
+    let mut sum = values[first + 2 * last];
+    for k in (0..last).rev() {
+        sum = s.mul_add(s.splat(c[k]), values[first + 2 * k], sum);
+    }
+    sum
+}
+
+/// `B' d`
+#[inline(always)]
+fn input_1d<S: Simd, P: Points<A>, const A: usize>(s: S, d: [S::F32; A]) -> [S::F32; A] {
+    let pairs = P::OF_PAIRS.len();
+    let mut points = d;
+    if P::ZERO == 1 {
+        points[0] = monic(s, &P::ALL[..=pairs], &d, 0);
+    }
+    for (i, &p) in P::OF_PAIRS.iter().enumerate() {
+        let others = &P::OTHERS[i][..pairs];
+        let (even, odd) = (monic(s, others, &d, P::ZERO + 1), monic(s, others, &d, P::ZERO));
+        points[P::ZERO + 2 * i] = s.mul_add(s.splat(p as f32), odd, even);
+        points[P::ZERO + 2 * i + 1] = s.mul_add(s.splat(-p as f32), odd, even);
+    }
+    points[A - 1] = monic(s, &P::ALL[..=pairs], &d, P::ZERO);
+    points
+}
+
+/// `G g`
+#[inline(always)]
+fn weights_1d<S: Simd, P: Points<A>, const A: usize, const R: usize>(s: S, g: [S::F32; R]) -> [S::F32; A] {
+    let mut points = [g[R - 1]; A];
+    if P::ZERO == 1 {
+        points[0] = s.mul(s.splat(P::AT_ZERO), g[0]);
+    }
+    for (i, c) in P::DIVIDED.iter().enumerate().take(P::OF_PAIRS.len()) {
+        // The even and the odd powers.
+        let mut sums = [s.mul(s.splat(c[0]), g[0]), s.mul(s.splat(c[1]), g[1])];
+        for k in 2..R {
+            sums[k % 2] = s.mul_add(s.splat(c[k]), g[k], sums[k % 2]);
+        }
+        let [even, odd] = sums;
+        points[P::ZERO + 2 * i] = s.add(even, odd);
+        // Without zero, the number of distances is odd: N(-p) = -N(p).
+        points[P::ZERO + 2 * i + 1] = if P::ZERO == 1 { s.sub(even, odd) } else { s.sub(odd, even) };
+    }
+    points
+}
+
+/// `A' m`
+#[inline(always)]
+fn output_1d<S: Simd, P: Points<A>, const A: usize, const M: usize>(s: S, m: [S::F32; A]) -> [S::F32; M] {
+    let mut y = [s.splat(0.0); M];
+    for i in 0..P::OF_PAIRS.len() {
+        let (plus, minus) = (m[P::ZERO + 2 * i], m[P::ZERO + 2 * i + 1]);
+        // The even and the odd powers.
+        let parts = [s.add(plus, minus), s.sub(plus, minus)];
+        for (k, y) in y.iter_mut().enumerate() {
+            let (power, part) = (s.splat(P::RAISED[i][k]), parts[k % 2]);
+            *y = match (i, k) {
+                (0, 0) if P::ZERO == 1 => s.add(m[0], part),
+                (0, _) if k == M - 1 => s.mul_add(power, part, m[A - 1]),
+                (0, _) => s.mul(power, part),
+                _ => s.mul_add(power, part, *y),
+            };
+        }
+    }
+    y
 }
 
 // In two dimensions. By pointers, not by closures: a closure that is not inlined loses the caller's instructions.
@@ -195,62 +225,66 @@ fn row_of<S: Simd, const N: usize, const C: usize>(
 }
 
 /// `B' d B`, one vector wide: element (i, j) of `d` lies at `from + i * row + j * column`, point (i, j) goes to
-/// `to + (i * A + j) * point`.
+/// `to + (i * A + j) * point`. Where `finite` says so, of rows or of columns, without the last input and without infinity,
+/// the only point that it reaches.
 ///
 /// # Safety
 /// Vectors can be read and written there.
 #[inline(always)]
-pub(super) unsafe fn input_2d<S: Simd, T: Transform<A, M>, const A: usize, const M: usize>(
+pub(super) unsafe fn input_2d<S: Simd, P: Points<A>, const A: usize>(
     simd: S,
     from: *const f32,
-    row: usize,
-    column: usize,
+    [row, column]: [usize; 2],
+    finite: [bool; 2],
     to: *mut f32,
     point: usize,
 ) {
+    let [rows, columns] = finite.map(|finite| A - usize::from(finite));
     // Column by column.
     let mut half = [[simd.splat(0.0); A]; A];
-    for (j, results) in half.iter_mut().enumerate() {
+    for (j, results) in half.iter_mut().enumerate().take(columns) {
         let mut d = [simd.splat(0.0); A];
-        for (i, d) in d.iter_mut().enumerate() {
+        for (i, d) in d.iter_mut().enumerate().take(rows) {
             // SAFETY: the caller's promise.
             *d = unsafe { simd.load(from.add(i * row + j * column)) };
         }
-        *results = T::input(simd, d);
+        *results = input_1d::<S, P, A>(simd, d);
     }
-    for i in 0..A {
-        for (j, &value) in T::input(simd, row_of(simd, &half, i)).iter().enumerate() {
+    for i in 0..rows {
+        let points = input_1d::<S, P, A>(simd, row_of(simd, &half, i));
+        for (j, &value) in points.iter().enumerate().take(columns) {
             // SAFETY: the caller's promise.
             unsafe { simd.store(to.add((i * A + j) * point), value) };
         }
     }
 }
 
-/// `G g G'`, as [`input_2d`].
+/// `G g G'`, as [`input_2d`], of `taps` rows and columns; the others are zero.
 ///
 /// # Safety
 /// As there.
 #[inline(always)]
-pub(super) unsafe fn weights_2d<S: Simd, T: Transform<A, M>, const A: usize, const M: usize>(
+pub(super) unsafe fn weights_2d<S: Simd, P: Points<A>, const A: usize, const R: usize>(
     simd: S,
     from: *const f32,
-    row: usize,
-    column: usize,
+    [row, column]: [usize; 2],
+    taps: [usize; 2],
     to: *mut f32,
     point: usize,
 ) {
     // Column by column.
-    let mut half = [[simd.splat(0.0); A]; 3];
-    for (j, results) in half.iter_mut().enumerate() {
-        let mut g = [simd.splat(0.0); 3];
-        for (i, g) in g.iter_mut().enumerate() {
+    let mut half = [[simd.splat(0.0); A]; R];
+    for (j, results) in half.iter_mut().enumerate().take(taps[1]) {
+        let mut g = [simd.splat(0.0); R];
+        for (i, g) in g.iter_mut().enumerate().take(taps[0]) {
             // SAFETY: the caller's promise.
             *g = unsafe { simd.load(from.add(i * row + j * column)) };
         }
-        *results = T::weights(simd, g);
+        *results = weights_1d::<S, P, A, R>(simd, g);
     }
     for i in 0..A {
-        for (j, &value) in T::weights(simd, row_of(simd, &half, i)).iter().enumerate() {
+        let points = weights_1d::<S, P, A, R>(simd, row_of(simd, &half, i));
+        for (j, &value) in points.iter().enumerate() {
             // SAFETY: the caller's promise.
             unsafe { simd.store(to.add((i * A + j) * point), value) };
         }
@@ -262,7 +296,7 @@ pub(super) unsafe fn weights_2d<S: Simd, T: Transform<A, M>, const A: usize, con
 /// # Safety
 /// Vectors can be read there.
 #[inline(always)]
-pub(super) unsafe fn output_2d<S: Simd, T: Transform<A, M>, const A: usize, const M: usize>(
+pub(super) unsafe fn output_2d<S: Simd, P: Points<A>, const A: usize, const M: usize>(
     simd: S,
     from: *const f32,
     point: usize,
@@ -275,11 +309,11 @@ pub(super) unsafe fn output_2d<S: Simd, T: Transform<A, M>, const A: usize, cons
             // SAFETY: the caller's promise.
             *m = unsafe { simd.load(from.add((i * A + j) * point)) };
         }
-        *results = T::output(simd, m);
+        *results = output_1d::<S, P, A, M>(simd, m);
     }
     let mut y = [[simd.splat(0.0); M]; M];
     for (i, row) in y.iter_mut().enumerate() {
-        *row = T::output(simd, row_of(simd, &half, i));
+        *row = output_1d::<S, P, A, M>(simd, row_of(simd, &half, i));
     }
     y
 }

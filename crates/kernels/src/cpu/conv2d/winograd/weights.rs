@@ -1,8 +1,10 @@
-//! The weights, transformed: per group and panel of output channels `[point][channel][lane]`, and, as they were given,
+//! The weights, transformed: per group and panel of output channels `[point][phase][channel][lane]`, and, as they were given,
 //! `[channel][tap][lane]`.
 
-use super::transform::{Transform, weights_2d};
-use super::{TAPS, Tile};
+use std::marker::PhantomData;
+
+use super::scheme::Scheme;
+use super::transform::{Points, weights_2d};
 use crate::cpu::scratch::Scratch;
 use crate::error::Result;
 use crate::simd::{Isa, Simd, SimdOp};
@@ -13,7 +15,7 @@ pub(super) struct Weights {
     transformed: Scratch,
     /// As they were given; a tap that the kernel lacks is zero.
     given: Scratch,
-    points: usize,
+    scheme: Scheme,
     channels: usize,
     outputs: usize,
     groups: usize,
@@ -27,7 +29,7 @@ impl Weights {
     pub fn new(
         op: &'static str,
         isa: Isa,
-        tile: Tile,
+        scheme: Scheme,
         [groups, outputs, channels]: [usize; 3],
     ) -> Result<Self> {
         let lanes = isa.lanes();
@@ -38,11 +40,10 @@ impl Weights {
                 &[groups, outputs.next_multiple_of(lanes), channels, of_one],
             )
         };
-        let points = tile.points();
         Ok(Weights {
-            transformed: Scratch::with_len(len(points)?)?,
-            given: Scratch::with_len(len(TAPS)?)?,
-            points,
+            transformed: Scratch::with_len(len(scheme.points().pow(2) * scheme.phases())?)?,
+            given: Scratch::with_len(len(scheme.side.pow(2))?)?,
+            scheme,
             channels,
             outputs,
             groups,
@@ -74,83 +75,85 @@ impl Weights {
         group * self.outputs.next_multiple_of(self.lanes) + self.column(panel)
     }
 
-    /// The transformed weights of a point: one row of vectors for each channel.
+    /// The transformed weights of a point: one row of vectors for each channel of each phase.
     #[inline(always)]
     pub fn point(&self, group: usize, panel: usize, point: usize) -> &[f32] {
-        let len = self.channels * self.vectors(panel) * self.lanes;
-        &self.transformed.as_slice()[self.start(group, panel) * self.channels * self.points + point * len..]
-            [..len]
+        let depth = self.scheme.phases() * self.channels;
+        let start = self.start(group, panel) * depth * self.scheme.points().pow(2);
+        let len = depth * self.vectors(panel) * self.lanes;
+        &self.transformed.as_slice()[start + point * len..][..len]
     }
 
     /// The weights of a panel as they were given: one row of vectors for each tap of each channel.
     #[inline(always)]
     pub fn given(&self, group: usize, panel: usize) -> &[f32] {
-        let len = self.channels * TAPS * self.vectors(panel) * self.lanes;
-        &self.given.as_slice()[self.start(group, panel) * self.channels * TAPS..][..len]
+        let depth = self.channels * self.scheme.side.pow(2);
+        let len = depth * self.vectors(panel) * self.lanes;
+        &self.given.as_slice()[self.start(group, panel) * depth..][..len]
     }
 
-    /// As [`crate::cpu::conv2d::engine::Engine::set_weights`], by the position in the kernel of each of the nine taps.
-    pub fn set<T: Transform<A, M>, const A: usize, const M: usize>(
+    /// As [`crate::cpu::conv2d::engine::Engine::set_weights`], by the position in the kernel of each tap of the square.
+    pub fn set<P: Points<A>, const A: usize, const R: usize>(
         &mut self,
-        _: T,
         isa: Isa,
-        taps: &[Option<usize>; TAPS],
+        taps: &[Option<usize>],
         weight: impl Fn(usize, usize, usize, usize) -> f32 + Copy,
     ) {
-        let (channels, points) = (self.channels, self.points);
+        let (scheme, channels) = (self.scheme, self.channels);
+        let points = A * A * scheme.phases();
         for group in 0..self.groups {
             for panel in 0..self.panels() {
                 let (column, width) = (self.column(panel), self.vectors(panel) * self.lanes);
                 let start = self.start(group, panel) * channels;
                 let used = width.min(self.outputs - column);
-                let given = &mut self.given.as_mut_slice()[start * TAPS..][..channels * TAPS * width];
+                let len = channels * width;
+                let given = &mut self.given.as_mut_slice()[start * taps.len()..][..len * taps.len()];
                 for (i, row) in given.chunks_exact_mut(width).enumerate() {
-                    let Some(tap) = taps[i % TAPS] else { continue };
+                    let Some(tap) = taps[i % taps.len()] else { continue };
                     for (j, value) in row[..used].iter_mut().enumerate() {
-                        *value = weight(group, column + j, i / TAPS, tap);
+                        *value = weight(group, column + j, i / taps.len(), tap);
                     }
                 }
-                let to = &mut self.transformed.as_mut_slice()[start * points..][..channels * points * width];
-                isa.run(TransformWeights::<T, A, M> {
-                    given,
-                    to,
-                    channels,
-                    width,
-                    transform: Default::default(),
-                });
+                let to = &mut self.transformed.as_mut_slice()[start * points..][..len * points];
+                let points = PhantomData::<P>;
+                isa.run(TransformWeights::<P, A, R> { scheme, given, to, channels, width, points });
             }
         }
     }
 }
 
 /// A panel.
-struct TransformWeights<'a, T, const A: usize, const M: usize> {
+struct TransformWeights<'a, P, const A: usize, const R: usize> {
+    scheme: Scheme,
     given: &'a [f32],
     to: &'a mut [f32],
     channels: usize,
     width: usize,
-    transform: std::marker::PhantomData<T>,
+    points: PhantomData<P>,
 }
 
-impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for TransformWeights<'_, T, A, M> {
+impl<P: Points<A>, const A: usize, const R: usize> SimdOp for TransformWeights<'_, P, A, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let TransformWeights { given, to, channels, width, .. } = self;
-        let pitch = channels * width;
-        assert!(
-            given.len() >= channels * TAPS * width
-                && to.len() >= A * A * pitch
-                && width.is_multiple_of(S::LANES)
-        );
-        for channel in 0..channels {
+        let TransformWeights { scheme, given, to, channels, width, .. } = self;
+        let Scheme { step, side, .. } = scheme;
+        let (taps, phases, len) = (side * side, scheme.phases(), channels * width);
+        assert!(R == scheme.taps && width.is_multiple_of(S::LANES));
+        assert!(given.len() >= taps * len && to.len() >= A * A * phases * len);
+        for (phase, channel) in (0..phases).flat_map(|phase| (0..channels).map(move |c| (phase, c))) {
+            let first = scheme.phase(phase);
+            // The taps of the phase.
+            let count = first.map(|first| (side - first).div_ceil(step));
             for v in (0..width).step_by(S::LANES) {
                 // SAFETY: whole vectors of a row, which the lengths cover.
                 unsafe {
-                    let from = given.as_ptr().add(channel * TAPS * width + v);
-                    let to = to.as_mut_ptr().add(channel * width + v);
-                    weights_2d::<S, T, A, M>(simd, from, 3 * width, width, to, pitch);
+                    let tap = first[0] * side + first[1];
+                    let from = given.as_ptr().add((channel * taps + tap) * width + v);
+                    let to = to.as_mut_ptr().add((phase * channels + channel) * width + v);
+                    let apart = [step * side * width, step * width];
+                    weights_2d::<S, P, A, R>(simd, from, apart, count, to, phases * len);
                 }
             }
         }
