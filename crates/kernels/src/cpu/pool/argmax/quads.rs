@@ -31,13 +31,9 @@ impl ArgmaxRows<'_> {
                 let (n, left) = (outputs - first, 2 * (outputs - first));
                 // SAFETY: `left` elements of a row from column 2 * first on, and n outputs; a position is as large as an f32.
                 unsafe {
-                    let pairs = |row: usize| {
-                        let p = quads.as_ptr().add(row * width + 2 * first);
-                        let second = left.saturating_sub(S::LANES);
-                        let second = simd.load_up_to(p.wrapping_add(S::LANES), second);
-                        simd.deinterleave(simd.load_up_to(p, left), second)
-                    };
-                    let ((mut best, right), (below, last)) = (pairs(0), pairs(1));
+                    let upper = quads.as_ptr().add(2 * first);
+                    let (mut best, right) = load_pairs(simd, upper, left);
+                    let (below, last) = load_pairs(simd, upper.add(width), left);
                     let mut at = bits(0);
                     for (v, offset) in [(right, 1), (below, width), (last, width + 1)] {
                         let takes = simd.or(simd.gt(v, best), simd.is_nan(v));
@@ -49,5 +45,19 @@ impl ArgmaxRows<'_> {
                 }
             }
         }
+    }
+}
+
+/// The left and the right elements of the first pairs of `len` elements. (A function, as a closure that is not inlined loses the
+/// instruction set of its caller.)
+///
+/// # Safety
+/// So many elements can be read.
+#[inline(always)]
+unsafe fn load_pairs<S: Simd>(simd: S, p: *const f32, len: usize) -> (S::F32, S::F32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let second = simd.load_up_to(p.wrapping_add(S::LANES), len.saturating_sub(S::LANES));
+        simd.deinterleave(simd.load_up_to(p, len), second)
     }
 }
