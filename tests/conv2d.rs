@@ -434,6 +434,22 @@ fn threads_do_not_change_bits_of_large_problems() {
     }
 }
 
+/// Large enough that threads share out the pixels, or the weights in more than one way.
+#[test]
+fn gradients_of_large_problems_keep_their_laws() {
+    for text in [
+        "n1c3h97w101_o20k3x3p1",
+        "n1c3h97w101_o20k3x3p1+ints",
+        "n2c4h131w139_o18k5x4s2p2g2",
+        "n150c2h9w10_o9k5x5p2",
+        "n3c9h53w61_o33k1x1",
+        "n1c200h5w6_o70k3x3p1",
+        "n1c300h3w5_o70k1x1",
+    ] {
+        laws::gradients_keep_their_laws(&text.parse().unwrap()).unwrap();
+    }
+}
+
 #[test]
 fn wrong_lengths_and_algorithms_are_refused() {
     let cpu = laws::devices().next().unwrap();

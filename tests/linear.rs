@@ -119,6 +119,9 @@ proptest! {
 #[test]
 fn threads_do_not_change_bits_of_large_problems() {
     for text in ["linear:n64c300h1w1_o200+relu", "linear:n1c3000h1w1_o100"] {
-        laws::threads_do_not_change_bits(&text.parse().unwrap()).unwrap();
+        let case = text.parse().unwrap();
+        laws::threads_do_not_change_bits(&case).unwrap();
+        laws::gradients_keep_their_laws(&case).unwrap();
+        laws::weights_can_be_replaced(&case).unwrap();
     }
 }

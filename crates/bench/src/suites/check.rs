@@ -15,6 +15,12 @@ pub const QUICK: &[Named] = &[
     ("many_panels", "n1c33h7w13_o70k3x3p1"),
     ("deep", "n1c300h5w9_o24k3x3p1+nobias"),
     ("batch", "n3c8h6w7_o10k3x3p1+relu6"),
+    // So many pixels, and so few weights, that threads share out the pixels; and the other way round.
+    ("many_rows", "n1c3h97w101_o20k3x3p1+ints"),
+    ("many_rows_stride", "n2c3h131w139_o17k5x4s2p2+relu"),
+    ("many_images", "n150c2h9w10_o9k5x5p2"),
+    ("many_pixels_1x1", "n3c9h53w61_o33k1x1+ints"),
+    ("many_weights", "n1c200h5w6_o70k3x3p1+ints"),
     // Exact sums: a lost, doubled or misplaced term cannot hide below a tolerance.
     ("integers", "n2c7h10w21_o18k3x3p1+ints"),
     ("integers_stride", "n1c9h13w29_o33k5x5s2p2+relu+ints"),

@@ -101,7 +101,7 @@ impl LinearPlan {
     pub fn set_weights(&mut self, weights: TensorView<'_>, bias: Option<&[f32]>) -> Result<()> {
         let w = self.shape.weights();
         check_new_weights(OP, w, weights.shape(), self.has_bias.then_some(w.n), bias.map(<[f32]>::len))?;
-        self.panels.fill(|k| move |column| weights.image(column)[k]);
+        self.panels.fill_columns(&self.cpu, |column| weights.image(column));
         bias.into_iter().for_each(|bias| self.epilogue.set_bias(bias));
         Ok(())
     }
@@ -258,10 +258,8 @@ impl LinearBackwardInputPlan {
     /// [`crate::Error::Invalid`] for another shape.
     pub fn set_weights(&mut self, weights: TensorView<'_>) -> Result<()> {
         check_new_weights(INPUT, self.shape.weights(), weights.shape(), None, None)?;
-        self.transposed.panels.fill(|k| {
-            let row = weights.image(k);
-            move |column| row[column]
-        });
+        let LinearPlan { panels, cpu, .. } = &mut self.transposed;
+        panels.fill_rows(cpu, |row| weights.image(row));
         Ok(())
     }
 

@@ -29,7 +29,7 @@ use std::ops::Range;
 
 pub(crate) use blocking::{Blocking, EvenParts};
 pub use kernel::{MicrokernelProbe, probe_microkernel};
-pub(crate) use panels::Panels;
+pub(crate) use panels::{Panels, transpose_into};
 pub(crate) use store::{Epilogue, Planes, store_planes, store_rows};
 
 use crate::cpu::scratch::whole_lines;

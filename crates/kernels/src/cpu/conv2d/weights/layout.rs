@@ -1,16 +1,75 @@
-//! What the sums of a chunk read: a padded copy of x, and panels of gy, laid out by as many threads as there are.
+//! What the sums of a chunk read: a padded copy of x, and panels of gy, laid out a few planes at a time.
 
 use super::{Chunk, ITEM_LEN, Reads, WeightsGradient};
+use crate::cpu::gemm::transpose_into;
 use crate::cpu::threads::SharedOut;
-use crate::simd::{MAX_LANES, Simd, SimdOp};
+use crate::simd::{Isa, MAX_LANES, Simd, SimdOp};
 use crate::tensor::TensorView;
 
+/// The layouts of a chunk: of gy, and of x if that is not read where it lies.
+pub(super) struct Layouts<'a> {
+    panels: Panels<'a>,
+    copies: Copies<'a>,
+    in_place: bool,
+}
+
+impl<'a> Layouts<'a> {
+    /// In an area of [`WeightsGradient::area_len`].
+    pub fn new(
+        plan: &'a WeightsGradient,
+        x: TensorView<'a>,
+        gy: TensorView<'a>,
+        chunk: Chunk,
+        area: *mut f32,
+    ) -> Self {
+        Layouts {
+            copies: Copies { plan, x, chunk, to: SharedOut::new(area) },
+            panels: Panels { plan, gy, chunk, to: SharedOut::new(area.wrapping_add(plan.copies_len())) },
+            in_place: matches!(plan.reads, Reads::Planes) && x.batch_stride() == plan.image_len(),
+        }
+    }
+
+    /// Things to do, in any order, before the layouts can be read.
+    pub fn items(&self) -> usize {
+        self.panels.items() + if self.in_place { 0 } else { self.copies.items() }
+    }
+
+    /// One of them.
+    pub fn lay_out(&self, isa: Isa, item: usize) {
+        match item.checked_sub(self.panels.items()) {
+            None => isa.run(PanelsItem(&self.panels, item)),
+            Some(item) => isa.run(CopiesItem(&self.copies, item)),
+        }
+    }
+
+    /// Pixels of the chunk.
+    pub fn pixels(&self) -> usize {
+        let chunk = self.panels.chunk;
+        chunk.images * chunk.rows * self.panels.plan.output[1]
+    }
+
+    /// Where x is read, from the first row of the chunk on.
+    pub fn rows(&self) -> *const f32 {
+        let Copies { plan, x, chunk, to } = self.copies;
+        if !self.in_place {
+            return to.get();
+        }
+        x.as_ptr().wrapping_add(chunk.first_image * plan.image_len() + chunk.first_row * plan.input[1])
+    }
+
+    /// Where gy is.
+    pub fn columns(&self) -> *const f32 {
+        self.panels.to.get()
+    }
+}
+
 /// The copy of x for a chunk: `[image][group][channel][position]`.
-pub(super) struct Copies<'a> {
-    pub plan: &'a WeightsGradient,
-    pub x: TensorView<'a>,
-    pub chunk: Chunk,
-    pub to: SharedOut,
+#[derive(Clone, Copy)]
+struct Copies<'a> {
+    plan: &'a WeightsGradient,
+    x: TensorView<'a>,
+    chunk: Chunk,
+    to: SharedOut,
 }
 
 impl Copies<'_> {
@@ -20,13 +79,13 @@ impl Copies<'_> {
         (ITEM_LEN / plane.max(1)).clamp(1, self.plan.channels)
     }
 
-    pub fn items(&self) -> usize {
+    fn items(&self) -> usize {
         self.chunk.images * self.plan.groups * self.plan.channels.div_ceil(self.channels())
     }
 }
 
 /// One of its items.
-pub(super) struct CopiesItem<'a>(pub &'a Copies<'a>, pub usize);
+struct CopiesItem<'a>(&'a Copies<'a>, usize);
 
 impl SimdOp for CopiesItem<'_> {
     type Output = ();
@@ -61,11 +120,11 @@ impl SimdOp for CopiesItem<'_> {
 }
 
 /// The layout of gy for a chunk: `[group][panel][pixel][output]`.
-pub(super) struct Panels<'a> {
-    pub plan: &'a WeightsGradient,
-    pub gy: TensorView<'a>,
-    pub chunk: Chunk,
-    pub to: SharedOut,
+struct Panels<'a> {
+    plan: &'a WeightsGradient,
+    gy: TensorView<'a>,
+    chunk: Chunk,
+    to: SharedOut,
 }
 
 impl Panels<'_> {
@@ -75,13 +134,13 @@ impl Panels<'_> {
         (ITEM_LEN / pixels).clamp(1, self.chunk.images)
     }
 
-    pub fn items(&self) -> usize {
+    fn items(&self) -> usize {
         self.plan.groups * self.plan.panels * self.chunk.images.div_ceil(self.images())
     }
 }
 
 /// One of its items.
-pub(super) struct PanelsItem<'a>(pub &'a Panels<'a>, pub usize);
+struct PanelsItem<'a>(&'a Panels<'a>, usize);
 
 impl SimdOp for PanelsItem<'_> {
     type Output = ();
@@ -123,26 +182,6 @@ impl SimdOp for PanelsItem<'_> {
                 // SAFETY: `pixels` elements of `count` planes from the first row of the chunk on; as many rows of the panel.
                 unsafe { transpose_into(simd, &from[..count], pixels, to, pitch) };
             }
-        }
-    }
-}
-
-/// Writes `rows[i][j]` to `out[j * pitch + i]` for `j < count`; lanes beyond the rows are zeros.
-///
-/// # Safety
-/// `count` f32 can be read at each of the rows, of which there are at most `LANES`, and whole vectors written.
-#[inline(always)]
-unsafe fn transpose_into<S: Simd>(simd: S, rows: &[*const f32], count: usize, out: *mut f32, pitch: usize) {
-    for first in (0..count).step_by(S::LANES) {
-        let mut square = [simd.splat(0.0); MAX_LANES];
-        for (vector, row) in square.iter_mut().zip(rows) {
-            // SAFETY: first < count, of which as many are left.
-            *vector = unsafe { simd.load_up_to(row.add(first), count - first) };
-        }
-        simd.transpose(&mut square[..S::LANES]);
-        for (j, vector) in square.iter().enumerate().take(S::LANES.min(count - first)) {
-            // SAFETY: first + j < count.
-            unsafe { simd.store(out.add((first + j) * pitch), *vector) };
         }
     }
 }

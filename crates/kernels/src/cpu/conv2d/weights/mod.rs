@@ -4,10 +4,10 @@
 //! product are the taps of all channels, its columns output channels, and `k` runs over the pixels of all images:
 //!
 //! ```text
-//! for each chunk of the pixels                  images, or a band of rows of one image: what L3 holds
+//! for each chunk of the pixels                  images, or a band of rows of one image
 //!     make a padded copy of x                   unless each pixel is read where it lies
 //!     lay out gy as [panel of outputs][pixel][output]
-//!     for each panel, for each few tiles        (an item for a thread)
+//!     for each panel, for each span             a few tiles
 //!         for each slice of the pixels          so that the panel's slice stays in L1
 //!             for each tile                     some taps of some channels
 //!                 accumulate                    the microkernel: each row is a place in the copy, lanes are outputs
@@ -15,26 +15,31 @@
 //!
 //! Nothing is unfolded: what two taps read lies a constant distance apart, so that a row of the product is an address.
 //!
-//! Each tile is summed over a slice in registers, slices are added up in order, and no tile is shared: the order of every sum
-//! is fixed, and its error grows with the length of a slice and the number of slices, not with the number of pixels.
+//! Threads share out the spans, and chunks are as large as L3 allows. Where there are few spans and many pixels, as in the first
+//! layers of a network, they share out the pixels instead: each of some parts has sums of its own, its chunks fit L2, and the
+//! sums of the parts are added up in the end.
+//!
+//! Each tile is summed over a slice in registers, slices are added up in order, then parts, and the shape alone decides which
+//! they are: the order of every sum is fixed, and its error grows with the length of a slice and the number of slices, not with
+//! the number of pixels.
 
 mod layout;
-
-use std::ops::Range;
+mod tiles;
 
 use crate::cpu::Cpu;
 use crate::cpu::conv2d::patches::Patches;
 use crate::cpu::gemm::EvenParts;
-use crate::cpu::gemm::kernel::{Part, accumulate_rows, most_rows};
+use crate::cpu::gemm::kernel::most_rows;
 use crate::cpu::plan::Description;
 use crate::cpu::scratch::whole_lines;
 use crate::cpu::threads::{self, SharedOut, for_each_item};
-use crate::error::Result;
+use crate::error::{Dims, Error, Result};
 use crate::shape::Update;
 use crate::shape::correlation::Correlation;
-use crate::simd::{Isa, MAX_LANES, Simd, SimdOp};
+use crate::simd::Isa;
 use crate::tensor::{TensorView, TensorViewMut, checked_product};
-use layout::{Copies, CopiesItem, Panels, PanelsItem};
+use layout::Layouts;
+use tiles::{Finish, Spans, Weights};
 
 /// The layouts of a chunk in f32 (8 MiB): a part of L3, and enough pixels to make the sums of a chunk pay for storing them.
 const CHUNK_LEN: usize = 2 * 1024 * 1024;
@@ -42,8 +47,20 @@ const CHUNK_LEN: usize = 2 * 1024 * 1024;
 /// Pixels of a slice: with AVX2 a panel's slice takes 16 KiB of L1, and the rows of a tile 6 KiB.
 const SLICE: usize = 256;
 
+/// The same where each thread has chunks of its own (256 KiB): half of L2.
+const OWN_CHUNK_LEN: usize = 64 * 1024;
+
+/// With so many spans or fewer, and so many pixels or more, the pixels are shared out, in so many parts at most.
+const FEW_SPANS: usize = 16;
+const MANY_PIXELS: usize = 8 * 1024;
+const MOST_PARTS: usize = 32;
+
 /// Tiles that share a panel's slice while it is in L1.
-const TILES_OF_SLICE: usize = 8;
+const TILES_OF_SPAN: usize = 8;
+
+/// Multiply-adds of an item that computes several spans (about 20 us), as long as there are so many items.
+const ITEM_PRODUCTS: usize = 1024 * 1024;
+const ITEMS: usize = 32;
 
 /// Elements that an item lays out at least, if there are so many: some microseconds.
 const ITEM_LEN: usize = 4 * 1024;
@@ -92,6 +109,10 @@ pub(crate) struct WeightsGradient {
     together: usize,
     /// f32 of the copy of a group of one image.
     copy_len: usize,
+    /// Parts of the pixels that have sums of their own.
+    parts: usize,
+    /// Spans that an item computes, if there is one part.
+    spans_of_item: usize,
     scratch_len: usize,
 }
 
@@ -133,13 +154,17 @@ impl WeightsGradient {
             let gy = checked_product(op, "panels", &[groups, panels, band, output[1], width])?;
             Ok(x.saturating_add(gy))
         };
+        let tiles = checked_product(op, "rows", &[channels, taps.len()])?.div_ceil(most_rows(isa));
+        let spans = checked_product(op, "panels", &[groups, panels, tiles.div_ceil(TILES_OF_SPAN)])?;
+        let apart = spans <= FEW_SPANS && images.saturating_mul(output[0] * output[1]) >= MANY_PIXELS;
+        let chunk_len = if apart { OWN_CHUNK_LEN } else { CHUNK_LEN };
         // They grow by the same amount with each row.
         let (one, two) = (layout_len(&reads(1)?, 1)?, layout_len(&reads(2)?, 2)?);
-        let most = 1 + CHUNK_LEN.saturating_sub(one) / (two - one).max(1);
+        let most = 1 + chunk_len.saturating_sub(one) / (two - one).max(1);
         let bands = output[0].div_ceil(most.min(output[0]));
         let band = output[0].div_ceil(bands);
         let reads = reads(band)?;
-        let together = if bands > 1 { 1 } else { CHUNK_LEN / layout_len(&reads, band)?.max(1) };
+        let together = if bands > 1 { 1 } else { chunk_len / layout_len(&reads, band)?.max(1) };
         let chunks = images.div_ceil(together.clamp(1, images.max(1)));
         let together = images.div_ceil(chunks.max(1)).max(1);
 
@@ -156,7 +181,6 @@ impl WeightsGradient {
         let pixels = (0..together).flat_map(|image| {
             (0..band).flat_map(move |y| (0..output[1]).map(move |x| image * image_len + y * row_stride + x))
         });
-        let tiles = places.len().div_ceil(most_rows(isa));
         let mut gradient = WeightsGradient {
             cpu: *cpu,
             strands: cpu.thread_count(),
@@ -177,20 +201,24 @@ impl WeightsGradient {
             band,
             together,
             copy_len,
+            parts: 1,
+            spans_of_item: 1,
             scratch_len: 0,
         };
-        let copies = checked_product(op, "padded copies", &[together, image_len])?;
-        let panels = checked_product(op, "panels", &[groups, panels, gradient.offsets.len(), width])?;
+        if apart {
+            gradient.parts = gradient.chunks().clamp(1, MOST_PARTS);
+        }
+        let products = gradient.offsets.len() * gradient.span_len();
+        gradient.spans_of_item = (ITEM_PRODUCTS / products.max(1)).clamp(1, (spans / ITEMS).max(1));
+
+        checked_product(op, "panels", &[groups, panels, gradient.offsets.len(), width])?;
+        let areas = checked_product(op, "layouts", &[gradient.areas(), gradient.area_len()])?;
         let tiles = checked_product(op, "scratch", &[gradient.strands, Self::tile_len(isa)])?;
-        let slots = if gradient.chunks() > 1 { gradient.items() } else { gradient.strands };
-        let sums = checked_product(op, "sums", &[slots, TILES_OF_SLICE, Self::tile_len(isa)])?;
-        let parts = [whole_lines(copies), panels, tiles, sums];
-        gradient.scratch_len =
-            parts.into_iter().try_fold(0, usize::checked_add).ok_or(crate::error::Error::Overflow {
-                op,
-                arg: "scratch",
-                dims: crate::error::Dims::new(&parts),
-            })?;
+        let sums = checked_product(op, "sums", &[gradient.sums(), gradient.span_len()])?;
+        gradient.scratch_len = [tiles, sums]
+            .into_iter()
+            .try_fold(areas, usize::checked_add)
+            .ok_or(Error::Overflow { op, arg: "scratch", dims: Dims::new(&[areas, tiles, sums]) })?;
         Ok(gradient)
     }
 
@@ -235,9 +263,51 @@ impl WeightsGradient {
         }
     }
 
-    /// Few tiles of a panel, for all panels of all groups.
-    fn items(&self) -> usize {
-        self.groups * self.panels * self.tiles.div_ceil(TILES_OF_SLICE)
+    /// Spans of a panel.
+    #[inline(always)]
+    fn spans_of_panel(&self) -> usize {
+        self.tiles.div_ceil(TILES_OF_SPAN)
+    }
+
+    /// Those of all panels of all groups.
+    fn spans(&self) -> usize {
+        self.groups * self.panels * self.spans_of_panel()
+    }
+
+    /// f32 of the sums of a span.
+    #[inline(always)]
+    fn span_len(&self) -> usize {
+        TILES_OF_SPAN * Self::tile_len(self.cpu.isa())
+    }
+
+    /// Spans whose sums are kept at the same time.
+    fn sums(&self) -> usize {
+        match (self.parts, self.chunks()) {
+            (1, 0 | 1) => self.strands,
+            (parts, _) => parts * self.spans(),
+        }
+    }
+
+    /// f32 of an image of x, or of its copy.
+    fn image_len(&self) -> usize {
+        self.groups * self.copy_len
+    }
+
+    /// f32 of the copies of a chunk.
+    fn copies_len(&self) -> usize {
+        whole_lines(self.together * self.image_len())
+    }
+
+    /// f32 of the layouts of a chunk.
+    fn area_len(&self) -> usize {
+        let (_, vectors) = self.cpu.isa().tile();
+        let columns = self.groups * self.panels * vectors * self.cpu.isa().lanes();
+        whole_lines(self.copies_len() + self.offsets.len() * columns)
+    }
+
+    /// Chunks that are laid out at the same time.
+    fn areas(&self) -> usize {
+        if self.parts > 1 { self.strands } else { 1 }
     }
 
     /// Computes the gradient, on as many threads as there are strands. `gw` has an image for each output channel: the weights of
@@ -263,187 +333,59 @@ impl WeightsGradient {
             return;
         }
         assert!(scratch.len() >= self.scratch_len, "the caller sized the scratch");
-        let width = isa.tile().1 * isa.lanes();
-        let image_len = self.groups * self.copy_len;
-        let (copies, rest) = scratch.split_at_mut(whole_lines(self.together * image_len));
-        let (columns, rest) = rest.split_at_mut(self.groups * self.panels * self.offsets.len() * width);
+        let (areas, rest) = scratch.split_at_mut(self.areas() * self.area_len());
         let (tiles, sums) = rest.split_at_mut(self.strands * Self::tile_len(isa));
-        let (copies, columns) = (SharedOut::new(copies.as_mut_ptr()), SharedOut::new(columns.as_mut_ptr()));
-        let (tiles, sums) = (SharedOut::new(tiles.as_mut_ptr()), SharedOut::new(sums.as_mut_ptr()));
-        let (out, stride) = (SharedOut::new(gw.as_mut_ptr()), gw.batch_stride());
-        let in_place = matches!(self.reads, Reads::Planes) && x.batch_stride() == image_len;
-        let chunks = self.chunks();
-        for c in 0..chunks {
-            let chunk = self.chunk(c);
-            let panels = Panels { plan: self, gy, chunk, to: columns };
-            let copies_of_x = Copies { plan: self, x, chunk, to: copies };
-            let from_gy = panels.items();
-            let from_x = if in_place { 0 } else { copies_of_x.items() };
-            for_each_item(self.strands, from_gy + from_x, |_, item| match item.checked_sub(from_gy) {
-                None => isa.run(PanelsItem(&panels, item)),
-                Some(item) => isa.run(CopiesItem(&copies_of_x, item)),
+        let [areas, tiles, sums] = [areas, tiles, sums].map(|part| SharedOut::new(part.as_mut_ptr()));
+        let to = Weights { first: SharedOut::new(gw.as_mut_ptr()), stride: gw.batch_stride(), update };
+        let layouts = |chunk, area| {
+            // SAFETY: there are so many areas.
+            let area = unsafe { areas.get().add(area * self.area_len()) };
+            Layouts::new(self, x, gy, self.chunk(chunk), area)
+        };
+        // SAFETY: there are sums of so many spans.
+        let sums_at = |span| unsafe { sums.get().add(span * self.span_len()) };
+        let add = |layouts: &Layouts<'_>, strand, spans, sums, first, store| {
+            isa.run(Spans {
+                plan: self,
+                spans,
+                pixels: layouts.pixels(),
+                rows: layouts.rows(),
+                columns: layouts.columns(),
+                sums: sums_at(sums),
+                // SAFETY: there is a tile for each strand.
+                tile: unsafe { tiles.get().add(strand * Self::tile_len(isa)) },
+                first,
+                store,
             });
-            let rows = if in_place {
-                let start = chunk.first_image * image_len + chunk.first_row * self.input[1];
-                x.as_ptr().wrapping_add(start)
-            } else {
-                copies.get().cast_const()
-            };
-            let rows = SharedOut::new(rows.cast_mut());
-            for_each_item(self.strands, self.items(), |strand, item| {
-                let slot = if chunks > 1 { item } else { strand };
-                isa.run(Tiles {
-                    plan: self,
-                    pixels: chunk.images * chunk.rows * self.output[1],
-                    item,
-                    rows: rows.get(),
-                    columns: columns.get(),
-                    // SAFETY: there is a slot for each item or, where an item is done at once, for each strand.
-                    sums: unsafe { sums.get().add(slot * TILES_OF_SLICE * Self::tile_len(isa)) },
-                    // SAFETY: there is a tile for each strand.
-                    tile: unsafe { tiles.get().add(strand * Self::tile_len(isa)) },
-                    first: c == 0,
-                    store: (c + 1 == chunks).then_some((out.get(), stride, update)),
-                });
+        };
+        let (chunks, spans) = (self.chunks(), self.spans());
+        if self.parts > 1 {
+            let chunks_of = EvenParts::new(chunks, self.parts);
+            for_each_item(self.strands, self.parts, |strand, part| {
+                let (first, count) = chunks_of.part(part);
+                for chunk in first..first + count {
+                    let layouts = layouts(chunk, strand);
+                    (0..layouts.items()).for_each(|item| layouts.lay_out(isa, item));
+                    add(&layouts, strand, 0..spans, part * spans, chunk == first, None);
+                }
+            });
+            let stride = spans * self.span_len();
+            let strands = threads::strands(&self.cpu, self.parts * stride).min(self.strands);
+            for_each_item(strands, spans, |_, span| {
+                isa.run(Finish { plan: self, span, sums: sums_at(span), stride, parts: self.parts, to });
+            });
+            return;
+        }
+        for chunk in 0..chunks {
+            let layouts = layouts(chunk, 0);
+            for_each_item(self.strands, layouts.items(), |_, item| layouts.lay_out(isa, item));
+            for_each_item(self.strands, spans.div_ceil(self.spans_of_item), |strand, item| {
+                let first = item * self.spans_of_item;
+                let slot = if chunks > 1 { first } else { strand };
+                let store = (chunk + 1 == chunks).then_some(to);
+                let spans = first..spans.min(first + self.spans_of_item);
+                add(&layouts, strand, spans, slot, chunk == 0, store);
             });
         }
     }
 }
-
-/// A few tiles of a panel: sums over the pixels of a chunk and, after the last, the store.
-struct Tiles<'a> {
-    plan: &'a WeightsGradient,
-    /// Pixels of the chunk.
-    pixels: usize,
-    item: usize,
-    /// x or its copy, from the first row of the chunk on.
-    rows: *const f32,
-    columns: *const f32,
-    /// `[row][output]`.
-    sums: *mut f32,
-    /// Room for a tile.
-    tile: *mut f32,
-    /// Whether this is the first chunk.
-    first: bool,
-    /// After the last chunk: the first weight, the elements from one output channel to the next, and what becomes of them.
-    store: Option<(*mut f32, usize, Update)>,
-}
-
-impl SimdOp for Tiles<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let plan = self.plan;
-        let spans = plan.tiles.div_ceil(TILES_OF_SLICE);
-        let (panel, span) = (self.item / spans, self.item % spans);
-        let tiles = span * TILES_OF_SLICE..plan.tiles.min((span + 1) * TILES_OF_SLICE);
-        let group = panel / plan.panels;
-        let width = S::TILE.1 * S::LANES;
-        let column = panel % plan.panels * width;
-        let vectors = (plan.outputs - column).div_ceil(S::LANES).min(S::TILE.1);
-        let pitch = vectors * S::LANES;
-        let (first_row, (last, len)) = (plan.rows.part(tiles.start).0, plan.rows.part(tiles.end - 1));
-        let end_row = last + len;
-        let slices = self.pixels.div_ceil(SLICE);
-        let even = EvenParts::new(self.pixels, slices);
-        let mut rows = [std::ptr::null(); MAX_LANES];
-        for slice in 0..slices {
-            let (start, len) = even.part(slice);
-            let new = self.first && slice == 0;
-            // SAFETY: the layouts hold all pixels of the chunk for each row and panel, the sums `TILES_OF_SLICE` tiles.
-            unsafe {
-                let b = self.columns.add(panel * plan.offsets.len() * width + start * pitch);
-                let part = Part { offsets: &plan.offsets[start..start + len], b, first: true };
-                for tile in tiles.clone() {
-                    let (first, count) = plan.rows.part(tile);
-                    for (row, place) in rows.iter_mut().zip(&plan.places[first..first + count]) {
-                        *row = self.rows.add(group * plan.copy_len + place);
-                    }
-                    let sums = self.sums.add((first - first_row) * pitch);
-                    let to = if new { sums } else { self.tile };
-                    accumulate_rows(simd, &rows[..count], vectors, part, to);
-                    if !new {
-                        for v in 0..count * vectors {
-                            let (sum, part) = (sums.add(v * S::LANES), self.tile.add(v * S::LANES));
-                            simd.store(sum, simd.add(simd.load(sum), simd.load(part)));
-                        }
-                    }
-                }
-            }
-        }
-        let Some((out, stride, update)) = self.store else { return };
-        for v in 0..vectors {
-            let column = column + v * S::LANES;
-            let output = group * plan.outputs + column;
-            // SAFETY: the weights of so many output channels; no other item has these rows of them.
-            unsafe {
-                let to = Weights {
-                    first: out.add(output * stride),
-                    stride,
-                    outputs: S::LANES.min(plan.outputs - column),
-                    update,
-                };
-                plan.store(simd, self.sums.add(v * S::LANES), pitch, first_row..end_row, to);
-            }
-        }
-    }
-}
-
-/// Where some output channels are stored.
-#[derive(Clone, Copy)]
-struct Weights {
-    first: *mut f32,
-    /// From one output channel to the next.
-    stride: usize,
-    outputs: usize,
-    update: Update,
-}
-
-impl WeightsGradient {
-    /// Stores some rows for a vector of output channels.
-    ///
-    /// # Safety
-    /// `sums` holds these rows, `pitch` apart; the weights can be written (read, if they are added to).
-    #[inline(always)]
-    unsafe fn store<S: Simd>(
-        &self,
-        simd: S,
-        sums: *const f32,
-        pitch: usize,
-        rows: Range<usize>,
-        to: Weights,
-    ) {
-        let accumulate = to.update == Update::Accumulate;
-        let weight = |row: usize| row / self.taps.len() * self.kernel + self.taps[row % self.taps.len()];
-        for first in rows.clone().step_by(S::LANES) {
-            let count = S::LANES.min(rows.end - first);
-            let mut square = [simd.splat(0.0); MAX_LANES];
-            for (i, vector) in square.iter_mut().enumerate().take(count) {
-                // SAFETY: one of the rows.
-                *vector = unsafe { simd.load(sums.add((first - rows.start + i) * pitch)) };
-            }
-            simd.transpose(&mut square[..S::LANES]);
-            for (o, vector) in square.iter().enumerate().take(to.outputs) {
-                // SAFETY: weights of this output channel.
-                unsafe {
-                    let p = to.first.add(o * to.stride);
-                    if self.taps.len() == self.kernel {
-                        // Those of neighbouring rows are neighbours.
-                        let p = p.add(first);
-                        let sum =
-                            if accumulate { simd.add(simd.load_up_to(p, count), *vector) } else { *vector };
-                        simd.store_up_to(p, count, sum);
-                    } else {
-                        for (i, x) in simd.to_lanes(*vector).into_iter().enumerate().take(count) {
-                            let p = p.add(weight(first + i));
-                            *p = if accumulate { *p + x } else { x };
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-const _: () = assert!(MAX_LANES >= 12, "the rows of a tile");

@@ -1,5 +1,6 @@
 //! Max pooling that remembers where each maximum was.
 
+mod quads;
 mod windows;
 
 use windows::ArgmaxRows;

@@ -34,6 +34,9 @@ impl SimdOp for ArgmaxRows<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
+        if self.are_quads() {
+            return self.search_quads(simd);
+        }
         let ArgmaxRows { rows, columns, x, first_row, y, positions } = self;
         let mut copied = Copied::new(rows, columns);
         let (mut plane, mut oy) = (first_row / rows.output, first_row % rows.output);
