@@ -1,5 +1,5 @@
-"""The CNN, the AutoEncoder and the U-Net as PyTorch modules: what `train_pytorch.py` trains and `time_models_pytorch.py`
-times. Parameters bear the names that our weight files use; initialisation is PyTorch's default everywhere.
+"""The CNN, the AutoEncoder and the U-Net as PyTorch modules: what `train_pytorch.py` trains and `peers.py` times.
+Parameters bear the names that our weight files use; initialisation is PyTorch's default everywhere.
 """
 
 import torch
