@@ -32,6 +32,8 @@ pub(super) struct TransformOutput<'a, T, const A: usize, const M: usize> {
     pub x: TensorView<'a>,
     pub block: &'a Block,
     pub panel: usize,
+    /// The weights of the panel, as they were given.
+    pub given: &'a [f32],
     /// `[point][tile][vector][lane]`
     pub products: *const f32,
     /// [`staged_len`] f32.
@@ -45,7 +47,7 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for TransformOut
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let TransformOutput { plan, x, block, panel, products, staged, out, .. } = self;
+        let TransformOutput { plan, x, block, panel, given, products, staged, out, .. } = self;
         assert!(staged.len() >= staged_len(M, S::LANES));
         let staged = staged.as_mut_ptr();
         let at = &plan.placement;
@@ -85,7 +87,8 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for TransformOut
                                     x,
                                     image,
                                     group,
-                                    panel,
+                                    given,
+                                    row: vectors * S::LANES,
                                     v,
                                     finish,
                                     at: [y, x0],

@@ -16,8 +16,9 @@ pub(super) struct Repair<'a, T, const A: usize, const M: usize> {
     pub x: TensorView<'a>,
     pub image: usize,
     pub group: usize,
-    /// The panel, and which of its vectors.
-    pub panel: usize,
+    /// The weights of the panel, as they were given; f32 of a row of them, and which of its vectors.
+    pub given: &'a [f32],
+    pub row: usize,
     pub v: usize,
     pub finish: Finish<'a, T, A, M>,
     /// The first output.
@@ -57,17 +58,15 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> Repair<'_, T, A, M> {
         let plan = self.plan;
         let [height, width] = plan.input;
         let planes = &self.x.image(self.image)[self.group * plan.channels * height * width..];
-        let row = plan.weights.vectors(self.panel) * S::LANES;
-        let weights = plan.weights.given(self.group, self.panel);
         let position = |axis: usize, tap: usize| {
             let input = plan.before[axis] + (at[axis] + tap) as isize;
             usize::try_from(input).ok().filter(|&input| input < plan.input[axis])
         };
         let mut sum = simd.splat(0.0);
         for (c, plane) in planes.chunks_exact(height * width).take(plan.channels).enumerate() {
-            for (tap, _) in plan.taps.iter().enumerate().filter(|(_, tap)| tap.is_some()) {
+            for tap in (0..TAPS).filter(|&tap| plan.weights.has(tap)) {
                 let (Some(y), Some(x)) = (position(0, tap / 3), position(1, tap % 3)) else { continue };
-                let weights = &weights[(c * TAPS + tap) * row + self.v * S::LANES..][..S::LANES];
+                let weights = &self.given[(c * TAPS + tap) * self.row + self.v * S::LANES..][..S::LANES];
                 // SAFETY: a vector was sliced.
                 let weights = unsafe { simd.load(weights.as_ptr()) };
                 sum = simd.mul_add(simd.splat(plane[y * width + x]), weights, sum);

@@ -1,25 +1,44 @@
-//! The weights, transformed: per group and panel of output channels `[point][channel][lane]`, and, as they were given,
-//! `[channel][tap][lane]`.
+//! The weights of a panel of output channels: as they are given, `[channel][tap][lane]`, and transformed,
+//! `[point][channel][lane]`. A plan keeps what it does not find again at each run ([`Kept`]).
+
+use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::transform::{Transform, weights_2d};
 use super::{TAPS, Tile};
-use crate::cpu::scratch::Scratch;
+use crate::cpu::conv2d::engine::Filters;
+use crate::cpu::gemm::EvenParts;
+use crate::cpu::scratch::{Scratch, whole_lines};
 use crate::error::Result;
-use crate::simd::{Isa, Simd, SimdOp};
+use crate::simd::{Isa, MAX_LANES, Simd, SimdOp};
 use crate::tensor::checked_product;
+
+/// f32 of transformed weights that are used before the next are transformed: half of an L2 cache of 1 MiB.
+const FRESH: usize = 128 * 1024;
+
+/// What a plan has of its weights between two runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    Transformed,
+    /// Only as they were given, which are a quarter of those (F4), or half (F2).
+    Given,
+    /// They come with each run.
+    Nothing,
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct Weights {
-    transformed: Scratch,
-    /// As they were given; a tap that the kernel lacks is zero.
-    given: Scratch,
+    isa: Isa,
     points: usize,
     channels: usize,
     outputs: usize,
     groups: usize,
-    lanes: usize,
-    /// Vectors of a full panel.
-    vectors: usize,
+    /// The position in the kernel of each of the nine taps, where it has them.
+    taps: [Option<usize>; TAPS],
+    kept: Kept,
+    /// Of all panels of all groups, or empty.
+    given: Scratch,
+    transformed: Scratch,
 }
 
 impl Weights {
@@ -29,107 +48,216 @@ impl Weights {
         isa: Isa,
         tile: Tile,
         [groups, outputs, channels]: [usize; 3],
+        taps: [Option<usize>; TAPS],
+        kept: Kept,
     ) -> Result<Self> {
-        let lanes = isa.lanes();
-        let len = |of_one| {
-            checked_product(
-                op,
-                "packed weights",
-                &[groups, outputs.next_multiple_of(lanes), channels, of_one],
-            )
-        };
         let points = tile.points();
+        let padded = outputs.next_multiple_of(isa.lanes());
+        // Of both, even where they are not kept: then there is scratch for as many.
+        let [given, transformed] = [TAPS, points]
+            .map(|of_one| checked_product(op, "packed weights", &[groups, padded, channels, of_one]));
+        let (given, transformed) = (given?, transformed?);
+        let scratch = |wanted: bool, len: usize| Scratch::with_len(if wanted { len } else { 0 });
         Ok(Weights {
-            transformed: Scratch::with_len(len(points)?)?,
-            given: Scratch::with_len(len(TAPS)?)?,
+            isa,
             points,
             channels,
             outputs,
             groups,
-            lanes,
-            vectors: isa.tile().1,
+            taps,
+            kept,
+            given: scratch(kept != Kept::Nothing, given)?,
+            transformed: scratch(kept == Kept::Transformed, transformed)?,
         })
+    }
+
+    pub fn kept(&self) -> Kept {
+        self.kept
+    }
+
+    /// Whether the kernel has this one of the nine taps.
+    pub fn has(&self, tap: usize) -> bool {
+        self.taps[tap].is_some()
     }
 
     /// Panels of a group.
     pub fn panels(&self) -> usize {
-        self.outputs.div_ceil(self.vectors * self.lanes)
+        self.outputs.div_ceil(self.isa.tile().1 * self.isa.lanes())
+    }
+
+    /// Panels of all groups.
+    pub fn all_panels(&self) -> usize {
+        self.groups * self.panels()
     }
 
     /// The first column of a panel.
     #[inline(always)]
     pub fn column(&self, panel: usize) -> usize {
-        panel * self.vectors * self.lanes
+        panel * self.isa.tile().1 * self.isa.lanes()
     }
 
     /// Vectors of a panel: fewer in the last.
     #[inline(always)]
     pub fn vectors(&self, panel: usize) -> usize {
-        (self.outputs - self.column(panel)).div_ceil(self.lanes).min(self.vectors)
+        (self.outputs - self.column(panel)).div_ceil(self.isa.lanes()).min(self.isa.tile().1)
     }
 
-    /// Where a panel starts, in vectors of output channels of all groups.
+    /// f32 of one row of a panel.
     #[inline(always)]
-    fn start(&self, group: usize, panel: usize) -> usize {
-        group * self.outputs.next_multiple_of(self.lanes) + self.column(panel)
+    pub fn width(&self, panel: usize) -> usize {
+        self.vectors(panel) * self.isa.lanes()
     }
 
-    /// The transformed weights of a point: one row of vectors for each channel.
-    #[inline(always)]
-    pub fn point(&self, group: usize, panel: usize, point: usize) -> &[f32] {
-        let len = self.channels * self.vectors(panel) * self.lanes;
-        &self.transformed.as_slice()[self.start(group, panel) * self.channels * self.points + point * len..]
-            [..len]
+    /// Where the weights of a panel lie among those of all panels of all groups, `of_one` numbers for each.
+    fn range(&self, group: usize, panel: usize, of_one: usize) -> Range<usize> {
+        let first = group * self.outputs.next_multiple_of(self.isa.lanes()) + self.column(panel);
+        let of_output = self.channels * of_one;
+        first * of_output..(first + self.width(panel)) * of_output
     }
 
-    /// The weights of a panel as they were given: one row of vectors for each tap of each channel.
-    #[inline(always)]
-    pub fn given(&self, group: usize, panel: usize) -> &[f32] {
-        let len = self.channels * TAPS * self.vectors(panel) * self.lanes;
-        &self.given.as_slice()[self.start(group, panel) * self.channels * TAPS..][..len]
+    /// Where a panel lies among all as they are given.
+    pub fn given_range(&self, group: usize, panel: usize) -> Range<usize> {
+        self.range(group, panel, TAPS)
     }
 
-    /// As [`crate::cpu::conv2d::engine::Engine::set_weights`], by the position in the kernel of each of the nine taps.
-    pub fn set<T: Transform<A, M>, const A: usize, const M: usize>(
-        &mut self,
-        _: T,
-        isa: Isa,
-        taps: &[Option<usize>; TAPS],
-        weight: impl Fn(usize, usize, usize, usize) -> f32 + Copy,
+    /// Where a panel lies among all that are transformed.
+    pub fn transformed_range(&self, group: usize, panel: usize) -> Range<usize> {
+        self.range(group, panel, self.points)
+    }
+
+    /// f32 of all as they are given, and transformed.
+    pub fn all_len(&self) -> [usize; 2] {
+        let all = self.groups * self.outputs.next_multiple_of(self.isa.lanes()) * self.channels;
+        [TAPS, self.points].map(|of_one| whole_lines(all * of_one))
+    }
+
+    /// f32 of a panel as it is given, and of a slice of its channels (or one more), transformed, for what is not kept.
+    pub fn panel_len(&self) -> [usize; 2] {
+        let width = self.isa.tile().1 * self.isa.lanes();
+        let slice = self.slices().0.part(0).1 + 1;
+        let len = |wanted: bool, of_lane: usize| if wanted { whole_lines(of_lane * width) } else { 0 };
+        [
+            len(self.kept == Kept::Nothing, self.channels * TAPS),
+            len(self.kept != Kept::Transformed, slice * self.points),
+        ]
+    }
+
+    /// The channels in slices, of which one is transformed at a time, and how many; one, where the plan keeps them.
+    pub fn slices(&self) -> (EvenParts, usize) {
+        let of_channel = self.points * self.isa.tile().1 * self.isa.lanes();
+        let most = if self.kept == Kept::Transformed { usize::MAX } else { (FRESH / of_channel).max(1) };
+        let count = self.channels.div_ceil(most);
+        (EvenParts::new(self.channels, count), count)
+    }
+
+    /// What the plan keeps.
+    pub fn given(&self) -> &[f32] {
+        self.given.as_slice()
+    }
+
+    /// What the plan keeps.
+    pub fn transformed(&self) -> &[f32] {
+        self.transformed.as_slice()
+    }
+
+    /// Takes new weights, for a plan that keeps them.
+    pub fn set<T: Transform<A, M>, const A: usize, const M: usize>(&mut self, _: T, filters: Filters<'_>) {
+        let (mut given, mut transformed) =
+            (std::mem::take(&mut self.given), std::mem::take(&mut self.transformed));
+        for item in 0..self.all_panels() {
+            let (group, panel) = (item / self.panels(), item % self.panels());
+            let given = &mut given.as_mut_slice()[self.given_range(group, panel)];
+            self.pack(filters, group, panel, given);
+            if self.kept == Kept::Transformed {
+                let to = &mut transformed.as_mut_slice()[self.transformed_range(group, panel)];
+                self.transform::<T, A, M>(panel, given, to, self.channels);
+            }
+        }
+        (self.given, self.transformed) = (given, transformed);
+    }
+
+    /// Writes a panel as it is given.
+    pub fn pack(&self, filters: Filters<'_>, group: usize, panel: usize, to: &mut [f32]) {
+        let (first, width) = (self.column(panel), self.width(panel));
+        let used = width.min(self.outputs - first);
+        if filters.taps() == TAPS {
+            let (outputs, taps) = (first..first + used, &self.taps);
+            self.isa.run(Pack { filters, group, outputs, taps, width, to });
+            return;
+        }
+        for (i, row) in to.chunks_exact_mut(width).enumerate() {
+            row.fill(0.0);
+            let Some(tap) = self.taps[i % TAPS] else { continue };
+            for (j, value) in row[..used].iter_mut().enumerate() {
+                *value = filters.kernel(group, first + j, i / TAPS)[tap];
+            }
+        }
+    }
+
+    /// Transforms channels of a panel; one point of the result is `pitch` channels from the next.
+    pub fn transform<T: Transform<A, M>, const A: usize, const M: usize>(
+        &self,
+        panel: usize,
+        given: &[f32],
+        to: &mut [f32],
+        pitch: usize,
     ) {
-        let (channels, points) = (self.channels, self.points);
-        for group in 0..self.groups {
-            for panel in 0..self.panels() {
-                let (column, width) = (self.column(panel), self.vectors(panel) * self.lanes);
-                let start = self.start(group, panel) * channels;
-                let used = width.min(self.outputs - column);
-                let given = &mut self.given.as_mut_slice()[start * TAPS..][..channels * TAPS * width];
-                for (i, row) in given.chunks_exact_mut(width).enumerate() {
-                    let Some(tap) = taps[i % TAPS] else { continue };
-                    for (j, value) in row[..used].iter_mut().enumerate() {
-                        *value = weight(group, column + j, i / TAPS, tap);
+        let (width, transform) = (self.width(panel), PhantomData::<T>);
+        self.isa.run(TransformWeights { given, to, width, pitch: pitch * width, transform });
+    }
+}
+
+/// Lays the filters of some outputs out as `[channel][tap][lane]`; a tap that the kernel lacks is zero.
+struct Pack<'a> {
+    filters: Filters<'a>,
+    group: usize,
+    outputs: Range<usize>,
+    taps: &'a [Option<usize>; TAPS],
+    width: usize,
+    to: &'a mut [f32],
+}
+
+impl SimdOp for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Pack { filters, group, outputs, taps, width, to } = self;
+        for (channel, to) in to.chunks_exact_mut(TAPS * width).enumerate() {
+            for v in (0..width).step_by(S::LANES) {
+                let end = outputs.len().min(v + S::LANES);
+                let kernels = (v.min(end)..end).map(|i| filters.kernel(group, outputs.start + i, channel));
+                let mut columns = [simd.splat(0.0); TAPS + MAX_LANES];
+                // Kernels are the rows of a square, whose columns are taps; with eight lanes of two, which overlap.
+                let squares = if S::LANES < TAPS { 2 } else { 1 };
+                for first in [TAPS.saturating_sub(S::LANES), 0].into_iter().take(squares) {
+                    let square = &mut columns[first..first + S::LANES];
+                    square.fill(simd.splat(0.0));
+                    for (row, kernel) in square.iter_mut().zip(kernels.clone()) {
+                        assert!(kernel.len() == TAPS);
+                        // SAFETY: no more than are left of nine taps.
+                        *row = unsafe { simd.load_up_to(kernel.as_ptr().add(first), TAPS - first) };
                     }
+                    simd.transpose(square);
                 }
-                let to = &mut self.transformed.as_mut_slice()[start * points..][..channels * points * width];
-                isa.run(TransformWeights::<T, A, M> {
-                    given,
-                    to,
-                    channels,
-                    width,
-                    transform: Default::default(),
-                });
+                for (row, tap) in to.chunks_exact_mut(width).zip(taps) {
+                    let value = tap.map_or(simd.splat(0.0), |tap| columns[tap]);
+                    // SAFETY: a vector was sliced.
+                    unsafe { simd.store(row[v..v + S::LANES].as_mut_ptr(), value) };
+                }
             }
         }
     }
 }
 
-/// A panel.
+/// Some channels of a panel.
 struct TransformWeights<'a, T, const A: usize, const M: usize> {
     given: &'a [f32],
     to: &'a mut [f32],
-    channels: usize,
     width: usize,
-    transform: std::marker::PhantomData<T>,
+    /// From one point to the next.
+    pitch: usize,
+    transform: PhantomData<T>,
 }
 
 impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for TransformWeights<'_, T, A, M> {
@@ -137,13 +265,10 @@ impl<T: Transform<A, M>, const A: usize, const M: usize> SimdOp for TransformWei
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let TransformWeights { given, to, channels, width, .. } = self;
-        let pitch = channels * width;
-        assert!(
-            given.len() >= channels * TAPS * width
-                && to.len() >= A * A * pitch
-                && width.is_multiple_of(S::LANES)
-        );
+        let TransformWeights { given, to, width, pitch, .. } = self;
+        let channels = given.len() / (TAPS * width);
+        assert!(channels * width <= pitch && to.len() >= (A * A - 1) * pitch + channels * width);
+        assert!(width.is_multiple_of(S::LANES));
         for channel in 0..channels {
             for v in (0..width).step_by(S::LANES) {
                 // SAFETY: whole vectors of a row, which the lengths cover.
