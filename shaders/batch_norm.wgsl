@@ -1,4 +1,4 @@
-// y = (x - center) * factor + offset, each channel with its own; one element an invocation. (Not x * factor + offset',
+// y = f((x - center) * factor + offset), each channel with its own; one element an invocation. (Not x * factor + offset',
 // which cancels where the mean is large.)
 
 struct Params {
@@ -12,6 +12,8 @@ struct Params {
     x_stride: u32,
     y_first: u32,
     y_stride: u32,
+    // Of the activation.
+    parameter: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -29,5 +31,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
     let n = i / p.image;
     let at = i % p.image;
     let scale = scales[p.channel + at / p.plane];
-    y[p.y_first + n * p.y_stride + at] = (x[p.x_first + n * p.x_stride + at] - scale.x) * scale.y + scale.z;
+    let normal = (x[p.x_first + n * p.x_stride + at] - scale.x) * scale.y + scale.z;
+    y[p.y_first + n * p.y_stride + at] = activate(normal, p.parameter);
 }

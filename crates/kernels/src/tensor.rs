@@ -7,6 +7,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use bytemuck::Zeroable;
+
 use crate::error::{Dims, Error, Expected, Result};
 
 /// The extents of a 4-dimensional tensor: batch, channels, height, width.
@@ -80,13 +82,11 @@ pub(crate) fn checked_product(op: &'static str, arg: &'static str, dims: &[usize
     Ok(if dims.contains(&0) { 0 } else { all })
 }
 
-/// A zeroed vector, or a typed error where the allocator refuses.
-pub(crate) fn try_zeroed(op: &'static str, len: usize) -> Result<Vec<f32>> {
-    let mut data = Vec::new();
-    data.try_reserve_exact(len)
-        .map_err(|_| Error::OutOfMemory { op, bytes: len.saturating_mul(size_of::<f32>()) })?;
-    data.resize(len, 0.0);
-    Ok(data)
+/// A zeroed vector, or a typed error where the allocator refuses. (Its zeros may be those of fresh pages, which take no memory
+/// until they are written.)
+pub(crate) fn try_zeroed<T: Zeroable>(op: &'static str, len: usize) -> Result<Vec<T>> {
+    let refused = |()| Error::OutOfMemory { op, bytes: len.saturating_mul(size_of::<T>()) };
+    bytemuck::allocation::try_zeroed_vec(len).map_err(refused)
 }
 
 /// An owned f32 tensor, NCHW, contiguous.

@@ -91,6 +91,39 @@ pub trait Training: Backend {
         bias: Option<View<'_, Self>>,
     ) -> Result<()>;
 
+    /// [`Backend::plan_conv2d`] for weights (and a bias, if there is one) that change from run to run, and come with
+    /// [`Training::conv2d_with_into`]. Only that runs the plan.
+    ///
+    /// # Errors
+    /// As there.
+    fn plan_conv2d_without_weights(
+        &self,
+        shape: Conv2dShape,
+        bias: bool,
+        activation: Activation,
+    ) -> Result<Self::Conv2d> {
+        let w = shape.weights();
+        let zeros = Tensor::zeros(w)?;
+        let bias = bias.then(|| vec![0.0; w.n]);
+        self.plan_conv2d(shape, zeros.data(), bias.as_deref(), activation, None)
+    }
+
+    /// [`Backend::conv2d_into`] with these weights and this bias, as [`Training::conv2d_set_weights`] takes them.
+    ///
+    /// # Errors
+    /// As there.
+    fn conv2d_with_into(
+        &self,
+        plan: &mut Self::Conv2d,
+        weights: View<'_, Self>,
+        bias: Option<View<'_, Self>>,
+        x: View<'_, Self>,
+        y: ViewMut<'_, Self>,
+    ) -> Result<()> {
+        self.conv2d_set_weights(plan, weights, bias)?;
+        self.conv2d_into(plan, x, y)
+    }
+
     /// [`crate::Conv2dBackwardInputPlan::new`].
     ///
     /// # Errors
@@ -122,6 +155,34 @@ pub trait Training: Backend {
         gx: ViewMut<'_, Self>,
         update: Update,
     ) -> Result<()>;
+
+    /// [`Training::plan_conv2d_backward_input`] for weights that change from run to run, and come with
+    /// [`Training::conv2d_backward_input_with_into`]. Only that runs the plan.
+    ///
+    /// # Errors
+    /// As there.
+    fn plan_conv2d_backward_input_without_weights(
+        &self,
+        shape: Conv2dShape,
+    ) -> Result<Self::Conv2dBackwardInput> {
+        self.plan_conv2d_backward_input(shape, Tensor::zeros(shape.weights())?.data())
+    }
+
+    /// [`Training::conv2d_backward_input_into`] with these weights.
+    ///
+    /// # Errors
+    /// As there.
+    fn conv2d_backward_input_with_into(
+        &self,
+        plan: &mut Self::Conv2dBackwardInput,
+        weights: View<'_, Self>,
+        gy: View<'_, Self>,
+        gx: ViewMut<'_, Self>,
+        update: Update,
+    ) -> Result<()> {
+        self.conv2d_backward_input_set_weights(plan, weights)?;
+        self.conv2d_backward_input_into(plan, gy, gx, update)
+    }
 
     /// [`crate::Conv2dBackwardWeightsPlan::new`].
     ///
@@ -371,6 +432,22 @@ pub trait Training: Backend {
         norm: crate::backend::Affine<View<'_, Self>>,
         running: Option<crate::backend::Tracked<ViewMut<'_, Self>>>,
         moments: Moments<ViewMut<'_, Self>>,
+        y: ViewMut<'_, Self>,
+    ) -> Result<()> {
+        self.batch_norm_activation_into(x, norm, running, moments, Activation::Identity, y)
+    }
+
+    /// [`Training::batch_norm_moments_into`] and then, in the same pass, [`Backend::activation_into`].
+    ///
+    /// # Errors
+    /// As there.
+    fn batch_norm_activation_into(
+        &self,
+        x: View<'_, Self>,
+        norm: crate::backend::Affine<View<'_, Self>>,
+        running: Option<crate::backend::Tracked<ViewMut<'_, Self>>>,
+        moments: Moments<ViewMut<'_, Self>>,
+        f: Activation,
         y: ViewMut<'_, Self>,
     ) -> Result<()>;
 

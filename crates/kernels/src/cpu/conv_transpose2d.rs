@@ -1,7 +1,7 @@
 //! Transposed convolution: forward by the phases of its stride ([`PhasedEngine`]), its gradients as those of a convolution with
 //! the roles of input and output exchanged.
 
-use crate::cpu::conv2d::engine::{Engine, Spec};
+use crate::cpu::conv2d::engine::{Engine, Filters, Spec};
 use crate::cpu::conv2d::phased::PhasedEngine;
 use crate::cpu::conv2d::weights::{self, WeightsGradient};
 use crate::cpu::plan::{Description, check_memory, check_views};
@@ -57,7 +57,7 @@ impl ConvTranspose2dPlan {
         let w = shape.weights();
         check_weights(OP, weights, w.checked_len(OP, "weights")?, bias, shape.output().c)?;
         activation.validate()?;
-        let engine = PhasedEngine::new(cpu, OP, shape, activation, Accuracy::Exact)?;
+        let engine = PhasedEngine::new(cpu, OP, shape, activation, Accuracy::Exact, true)?;
         let mut plan = ConvTranspose2dPlan { engine, has_bias: bias.is_some() };
         plan.set_weights(TensorView::new(weights, w, w.image_len())?, bias)?;
         Ok(plan)
@@ -157,7 +157,7 @@ impl ConvTranspose2dBackwardInputPlan {
             activation: Activation::Identity,
             accuracy: Accuracy::Exact,
         };
-        let engine = Engine::new(cpu, spec, None, |_| true)?;
+        let engine = Engine::new(cpu, spec, None, true, |_| true)?;
         let strands = cpu.thread_count();
         let scratch_len = checked_product(INPUT, "scratch", &[strands, engine.strand_len(cpu.isa())])?;
         let mut plan = ConvTranspose2dBackwardInputPlan { cpu: *cpu, strands, shape, engine, scratch_len };
@@ -170,12 +170,8 @@ impl ConvTranspose2dBackwardInputPlan {
     /// # Errors
     /// [`crate::Error::Invalid`] for another shape.
     pub fn set_weights(&mut self, weights: TensorView<'_>) -> Result<()> {
-        let w = self.shape.weights();
-        check_new_weights(INPUT, w, weights.shape(), None, None)?;
-        let (outputs, kernel) = (w.n / self.shape.params().groups, w.h * w.w);
-        self.engine.set_weights(|group, output, channel, tap| {
-            weights.image(group * outputs + output)[channel * kernel + tap]
-        });
+        check_new_weights(INPUT, self.shape.weights(), weights.shape(), None, None)?;
+        self.engine.set_weights(Filters::by_output(weights, self.shape.params().groups));
         Ok(())
     }
 

@@ -42,6 +42,13 @@ pub(crate) fn check_views(
     expect_shape(op, "output shape", output, y.shape())
 }
 
+/// Refuses to run a plan without weights with its own.
+pub(crate) fn check_has_weights(op: &'static str, has: bool) -> Result<()> {
+    let refused =
+        || Error::invalid(op, "weights", "a plan that keeps them", "one that takes them at each run");
+    has.then_some(()).ok_or_else(refused)
+}
+
 /// Refuses operands that no memory holds, before tables as long as their extents are made.
 pub(crate) fn check_memory(op: &'static str, operands: [Shape4; 3]) -> Result<()> {
     for shape in operands {

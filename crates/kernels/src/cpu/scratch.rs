@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::error::{Error, Result};
+use crate::tensor::try_zeroed;
 
 /// One cache line, also the widest vector.
 #[derive(Debug, Clone, Copy)]
@@ -32,13 +33,7 @@ impl Scratch {
     /// # Errors
     /// [`Error::OutOfMemory`] if the allocator refuses.
     pub fn with_len(len: usize) -> Result<Self> {
-        let count = len.div_ceil(LINE);
-        let mut lines = Vec::new();
-        lines
-            .try_reserve_exact(count)
-            .map_err(|_| Error::OutOfMemory { op: "scratch", bytes: len.saturating_mul(size_of::<f32>()) })?;
-        lines.resize(count, Line::zeroed());
-        Ok(Scratch { lines })
+        Ok(Scratch { lines: try_zeroed("scratch", len.div_ceil(LINE))? })
     }
 
     /// All of it.

@@ -3,7 +3,7 @@
 use crate::backend::{Affine, Tracked, expect_shape};
 use crate::cpu::backend::{affine, per_channel, per_channel_mut, tracked};
 use crate::cpu::{
-    Argmax, Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan, ConvTranspose2dBackwardInputPlan,
+    Argmax, Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan, Conv2dPlan, ConvTranspose2dBackwardInputPlan,
     ConvTranspose2dBackwardWeightsPlan, Cpu, LinearBackwardInputPlan, LinearBackwardWeightsPlan, Planned,
 };
 use crate::error::Result;
@@ -23,6 +23,29 @@ impl Training for Cpu {
     type LinearBackwardWeights = Planned<LinearBackwardWeightsPlan>;
     type Argmax = Argmax;
 
+    fn plan_conv2d_without_weights(
+        &self,
+        shape: Conv2dShape,
+        bias: bool,
+        activation: Activation,
+    ) -> Result<Self::Conv2d> {
+        let plan = Conv2dPlan::without_weights(self, shape, bias, activation)?;
+        let scratch_len = plan.scratch_len();
+        Planned::new(plan, scratch_len)
+    }
+
+    fn conv2d_with_into(
+        &self,
+        p: &mut Self::Conv2d,
+        weights: TensorView<'_>,
+        bias: Option<TensorView<'_>>,
+        x: TensorView<'_>,
+        y: TensorViewMut<'_>,
+    ) -> Result<()> {
+        let bias = bias.map(bias_values).transpose()?;
+        p.run_mut(|plan, scratch| plan.run_with(weights, bias, x, y, scratch))
+    }
+
     fn conv2d_set_weights(
         &self,
         p: &mut Self::Conv2d,
@@ -40,6 +63,26 @@ impl Training for Cpu {
         let plan = Conv2dBackwardInputPlan::new(self, shape, weights)?;
         let scratch_len = plan.scratch_len();
         Planned::new(plan, scratch_len)
+    }
+
+    fn plan_conv2d_backward_input_without_weights(
+        &self,
+        shape: Conv2dShape,
+    ) -> Result<Self::Conv2dBackwardInput> {
+        let plan = Conv2dBackwardInputPlan::without_weights(self, shape)?;
+        let scratch_len = plan.scratch_len();
+        Planned::new(plan, scratch_len)
+    }
+
+    fn conv2d_backward_input_with_into(
+        &self,
+        p: &mut Self::Conv2dBackwardInput,
+        weights: TensorView<'_>,
+        gy: TensorView<'_>,
+        gx: TensorViewMut<'_>,
+        update: Update,
+    ) -> Result<()> {
+        p.run_mut(|plan, scratch| plan.run_with(weights, gy, gx, update, scratch))
     }
 
     fn conv2d_backward_input_set_weights(
@@ -257,12 +300,13 @@ impl Training for Cpu {
         self.softmax_backward_into(y, axis, gy, gx, update)
     }
 
-    fn batch_norm_moments_into(
+    fn batch_norm_activation_into(
         &self,
         x: TensorView<'_>,
         norm: Affine<TensorView<'_>>,
         running: Option<Tracked<TensorViewMut<'_>>>,
         moments: Moments<TensorViewMut<'_>>,
+        f: Activation,
         y: TensorViewMut<'_>,
     ) -> Result<()> {
         let c = x.shape().c;
@@ -271,7 +315,7 @@ impl Training for Cpu {
             mean: per_channel_mut("mean of the batch", moments.mean, c)?,
             inv_std: per_channel_mut("inverse deviation of the batch", moments.inv_std, c)?,
         };
-        self.batch_norm_moments_into(x, affine(norm, c)?, running, moments, y)
+        self.batch_norm_activation_into(x, affine(norm, c)?, running, moments, f, y)
     }
 
     fn batch_norm_train_backward_into(

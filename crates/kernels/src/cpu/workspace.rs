@@ -76,4 +76,12 @@ impl<P> Planned<P> {
         self.workspace.give_back(scratch);
         outcome
     }
+
+    /// [`Planned::run`], which may change the plan.
+    pub(super) fn run_mut(&mut self, f: impl FnOnce(&mut P, &mut Scratch) -> Result<()>) -> Result<()> {
+        let mut scratch = self.workspace.take(self.scratch_len)?;
+        let outcome = f(&mut self.plan, &mut scratch);
+        self.workspace.give_back(scratch);
+        outcome
+    }
 }

@@ -245,15 +245,16 @@ impl Training for Gpu {
         self.softmax_backward_into(y, axis, gy, gx, update)
     }
 
-    fn batch_norm_moments_into(
+    fn batch_norm_activation_into(
         &self,
         x: GpuView<'_>,
         norm: Affine<GpuView<'_>>,
         running: Option<Tracked<GpuViewMut<'_>>>,
         moments: Moments<GpuViewMut<'_>>,
+        f: Activation,
         y: GpuViewMut<'_>,
     ) -> Result<()> {
-        self.batch_norm_moments_into(x, norm, running, moments, y)
+        self.batch_norm_activation_into(x, norm, running, moments, f, y)
     }
 
     fn batch_norm_train_backward_into(

@@ -35,7 +35,7 @@ pub(super) fn units(graph: &Graph, roots: &[Value], mode: Mode) -> Vec<Unit> {
             inputs: layer.operands().to_vec(),
             output: Value(i),
         };
-        if let Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::Linear { .. } = layer.op {
+        if has_weights(layer.op) {
             if mode == Mode::Inference
                 && let Some(norm) = only_reader(unit.output)
                 && let Op::BatchNorm { .. } = layers[norm].op
@@ -51,9 +51,23 @@ pub(super) fn units(graph: &Graph, roots: &[Value], mode: Mode) -> Vec<Unit> {
                 fused[behind] = true;
             }
         }
+        // Behind weights, so that there is a gradient to what it normalises.
+        if let (Op::BatchNorm { .. }, Mode::Training) = (layer.op, mode)
+            && has_weights(layers[layer.inputs[0].0].op)
+            && let Some(behind) = only_reader(unit.output)
+            && let Op::Activation(f) = layers[behind].op
+            && tells_slope(f)
+        {
+            (unit.activation, unit.output) = (f, Value(behind));
+            fused[behind] = true;
+        }
         units.push(unit);
     }
     units
+}
+
+fn has_weights(op: Op) -> bool {
+    matches!(op, Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::Linear { .. })
 }
 
 /// Whether the slope of a function can be told from its result, as well as from its argument: results have the sign (and the

@@ -287,7 +287,7 @@ fn reads(op: Op, activation: Activation) -> (bool, bool) {
             (true, activation != Activation::Identity)
         }
         Op::Activation(f) => (!tells_slope(f), tells_slope(f)),
-        Op::BatchNorm { .. } => (true, false),
+        Op::BatchNorm { .. } => (true, activation != Activation::Identity),
         Op::Softmax(_) => (false, true),
         _ => (false, false),
     }

@@ -1,7 +1,7 @@
 //! What a network does with a batch of one shape: which layers run as one kernel, and where every value lies.
 //!
 //! 1. [`fuse`]: layers become units, each one kernel: convolution, batch norm (in inference, where it folds into the weights)
-//!    and activation are one. What only changes a shape is no unit; its result lies where its input does.
+//!    and activation are one; in training, batch norm and activation. What only changes a shape is no unit; its result lies where its input does.
 //! 2. [`memory`]: every value gets a storage; the parts of a concatenation lie in the storage of the whole, written there by
 //!    those who make them. Then storages that are never alive at the same time share a slot, which is a tensor of the device.
 //!

@@ -25,7 +25,9 @@ mod executor;
 mod store;
 mod weighted;
 
-use tilewise_kernels::{DeviceTensor, Shape4, Tensor, TensorView, Training};
+use std::ops::Range;
+
+use tilewise_kernels::{DeviceTensor, DeviceView, Shape4, Tensor, TensorView, Training, View};
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -84,7 +86,7 @@ impl<B: Training> Session<B> {
     pub fn new(device: B, graph: Graph, weights: &Weights) -> Result<Self> {
         weights.check(&graph)?;
         let layout = Layout::new(&graph);
-        let numbers = Store::from_weights(&layout, weights)?.upload(&device)?;
+        let numbers = Store::upload(&device, &layout, weights)?;
         let terms = Terms::new(&device)?;
         Ok(Session {
             device,
@@ -113,7 +115,7 @@ impl<B: Training> Session<B> {
     /// # Errors
     /// Those of the device.
     pub fn weights(&self) -> Result<Weights> {
-        Ok(Store::download(&self.device, &self.numbers)?.to_weights(&self.layout))
+        self.numbers.download(&self.device, &self.layout)
     }
 
     /// Replaces the weights and running statistics; what an optimiser remembers stays.
@@ -122,7 +124,7 @@ impl<B: Training> Session<B> {
     /// [`Error::Weights`] if they do not belong to the network; those of the device.
     pub fn set_weights(&mut self, weights: &Weights) -> Result<()> {
         weights.check(&self.graph)?;
-        self.numbers = Store::from_weights(&self.layout, weights)?.upload(&self.device)?;
+        self.numbers = Store::upload(&self.device, &self.layout, weights)?;
         self.version += 1;
         Ok(())
     }
@@ -180,7 +182,7 @@ impl<B: Training> Session<B> {
             inference[i..].rotate_left(1);
             let (executor, packed) = inference.last_mut().expect("one is there");
             if packed != version {
-                executor.repack(device, graph, layout, &Store::download(device, numbers)?)?;
+                executor.repack(device, graph, layout, numbers)?;
                 *packed = *version;
             }
             return Ok(());
@@ -188,9 +190,8 @@ impl<B: Training> Session<B> {
         if inference.len() == KEPT {
             inference.remove(0);
         }
-        let numbers = Store::download(device, numbers)?;
         inference
-            .push((Executor::new(device, graph, layout, Some(&numbers), shape, Mode::Inference)?, *version));
+            .push((Executor::new(device, graph, layout, Some(numbers), shape, Mode::Inference)?, *version));
         Ok(())
     }
 
@@ -209,12 +210,30 @@ impl<B: Training> Session<B> {
         executor.write_target(device, &step.loss, target)?;
         executor.write_input(|input| Ok(device.upload_into(x, input)?))?;
 
-        let TrainingState { gradients, executors, .. } = training;
+        // The norm of a gradient is known when all of it is; otherwise each layer is changed when its gradient is there.
+        let at_once = step.clip_norm.is_some() || !executor.reaches_all(layout);
+        training.prepare(device, layout, step, at_once)?;
+        let TrainingState { gradients, executors, norm, step: count, moments } = training;
         let executor = executors.last_mut().expect("planned just now");
         executor.forward(device, graph, layout, numbers, Some(gradients))?;
         executor.loss(device, &step.loss, target, &mut terms.values, true)?;
-        executor.backward(device, graph, layout, numbers, gradients)?;
-        training.update(device, &mut numbers.trained, step)?;
+        *count += 1;
+        let mut change = |range: Range<usize>, trained: &mut B::Tensor, g: View<'_, B>| {
+            take_step(device, step.optimiser, *count, range, trained, g, moments)
+        };
+        executor.backward(device, graph, layout, numbers, gradients, |range, trained, g| {
+            if at_once {
+                return Ok(());
+            }
+            let g = g.view().channels(0..range.len())?;
+            change(range, trained, g)
+        })?;
+        if at_once {
+            if let Some(max_norm) = step.clip_norm {
+                device.clip_norm_into(gradients.trained.view_mut(), max_norm, norm.view_mut())?;
+            }
+            change(0..numbers.trained.shape().c, &mut numbers.trained, gradients.trained.view())?;
+        }
         *version += 1;
         terms.sum(device, &step.loss)
     }
@@ -285,31 +304,39 @@ impl<B: Training> TrainingState<B> {
         Ok(self.executors.last_mut().expect("one is there"))
     }
 
-    /// Changes what is trained by its gradients.
-    fn update(&mut self, device: &B, trained: &mut B::Tensor, step: &Step) -> Result<()> {
-        let TrainingState { gradients, norm, step: count, moments, .. } = self;
-        let count_of_moments = step.optimiser.moments();
-        if moments.len() != count_of_moments {
+    /// Makes room for what the optimiser remembers, and for the gradient to all that is trained, or to a layer at a time.
+    fn prepare(&mut self, device: &B, layout: &Layout, step: &Step, at_once: bool) -> Result<()> {
+        let count = step.optimiser.moments();
+        if self.moments.len() != count {
             // The first step, or another optimiser than before.
-            let zeros = Tensor::zeros(trained.shape())?;
-            *moments = (0..count_of_moments)
-                .map(|_| device.upload(&zeros))
-                .collect::<tilewise_kernels::Result<_>>()?;
-            *count = 0;
+            let zeros = Tensor::zeros(flat(layout.trained))?;
+            let moments = (0..count).map(|_| device.upload(&zeros));
+            (self.step, self.moments) = (0, moments.collect::<tilewise_kernels::Result<_>>()?);
         }
-        if let Some(max_norm) = step.clip_norm {
-            device.clip_norm_into(gradients.trained.view_mut(), max_norm, norm.view_mut())?;
+        self.gradients.resize(device, layout, at_once)
+    }
+}
+
+/// Changes a range of what is trained by the gradient to it.
+fn take_step<B: Training>(
+    device: &B,
+    optimiser: Optimiser,
+    count: u64,
+    range: Range<usize>,
+    trained: &mut B::Tensor,
+    g: View<'_, B>,
+    moments: &mut [B::Tensor],
+) -> tilewise_kernels::Result<()> {
+    let p = trained.view_mut().channels(range.clone())?;
+    match (optimiser, moments) {
+        (Optimiser::Sgd(sgd), [velocity]) => {
+            device.sgd_step(&sgd, p, g, Some(velocity.view_mut().channels(range)?))
         }
-        *count += 1;
-        let (p, g) = (trained.view_mut(), gradients.trained.view());
-        match (step.optimiser, &mut moments[..]) {
-            (Optimiser::Sgd(sgd), [velocity]) => device.sgd_step(&sgd, p, g, Some(velocity.view_mut()))?,
-            (Optimiser::Adam(adam), [m, v]) => {
-                device.adam_step(&adam, *count, p, g, m.view_mut(), v.view_mut())?
-            }
-            _ => unreachable!("as many moments as the optimiser has"),
+        (Optimiser::Adam(adam), [m, v]) => {
+            let (m, v) = (m.view_mut().channels(range.clone())?, v.view_mut().channels(range)?);
+            device.adam_step(&adam, count, p, g, m, v)
         }
-        Ok(())
+        _ => unreachable!("as many moments as the optimiser has"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use tilewise_kernels::{DeviceTensor, DeviceView, Shape4, Tensor, Training, View, ViewMut};
+use tilewise_kernels::{DeviceTensor, DeviceView, Shape4, Tensor, TensorView, Training, View, ViewMut};
 
 use crate::error::Result;
 use crate::graph::Graph;
@@ -34,6 +34,18 @@ impl Part {
         flat.view().channels(self.range.clone())?.reshape(self.shape)
     }
 
+    /// Its numbers.
+    pub fn download<B: Training>(&self, device: &B, flat: &B::Tensor) -> tilewise_kernels::Result<Vec<f32>> {
+        let mut part = Tensor::zeros(self.shape)?;
+        device.download_into(self.of::<B>(flat)?, &mut part)?;
+        Ok(part.into_vec())
+    }
+
+    /// The same numbers of a flat tensor that begins with number `first` of this one.
+    pub fn behind(&self, first: usize) -> Self {
+        Part { range: self.range.start - first..self.range.end - first, shape: self.shape }
+    }
+
     pub fn of_mut<'a, B: Training>(&self, flat: &'a mut B::Tensor) -> tilewise_kernels::Result<ViewMut<'a, B>>
     where
         B::Tensor: 'a,
@@ -51,6 +63,13 @@ pub(super) struct Parts {
     pub bias: Option<Part>,
     /// Of each of the statistics of a batch norm.
     pub stats: Option<Part>,
+}
+
+impl Parts {
+    /// Those of the trained ones, one behind the other.
+    pub fn trained(&self) -> Range<usize> {
+        self.weight.range.start..self.bias.as_ref().map_or(self.weight.range.end, |bias| bias.range.end)
+    }
 }
 
 /// Which numbers of the flat tensors belong to which layer.
@@ -93,7 +112,8 @@ impl Layout {
     }
 }
 
-/// All numbers of a network, on the host or on a device: `T` is a flat tensor.
+/// All numbers of a network on a device: `T` is a flat tensor there. They come and go one parameter at a time, as the largest of
+/// networks need all memory that there is.
 #[derive(Debug)]
 pub(super) struct Store<T> {
     pub trained: T,
@@ -101,65 +121,38 @@ pub(super) struct Store<T> {
     pub running_var: T,
 }
 
-impl Store<Tensor> {
+impl<T: DeviceTensor> Store<T> {
     /// Weights that belong to the network, in the order of its layout.
-    pub fn from_weights(layout: &Layout, weights: &Weights) -> Result<Self> {
+    pub fn upload<B: Training<Tensor = T>>(device: &B, layout: &Layout, weights: &Weights) -> Result<Self> {
         let mut store = Store {
-            trained: Tensor::zeros(flat(layout.trained))?,
-            running_mean: Tensor::zeros(flat(layout.stats))?,
-            running_var: Tensor::zeros(flat(layout.stats))?,
+            trained: device.empty(flat(layout.trained))?,
+            running_mean: device.empty(flat(layout.stats))?,
+            running_var: device.empty(flat(layout.stats))?,
         };
         for (parameter, range) in &layout.parameters {
-            let array = weights.get(&parameter.name).expect("the weights were checked");
-            store.of_role_mut(parameter.role).data_mut()[range.clone()].copy_from_slice(&array.values);
+            let values = &weights.get(&parameter.name).expect("the weights were checked").values;
+            let to = match parameter.role {
+                Role::Trained => &mut store.trained,
+                Role::RunningMean => &mut store.running_mean,
+                Role::RunningVar => &mut store.running_var,
+            };
+            let part = Part { range: range.clone(), shape: flat(parameter.len()) };
+            device.upload_into(TensorView::new(values, part.shape, values.len())?, part.of_mut::<B>(to)?)?;
         }
         Ok(store)
     }
 
-    pub fn to_weights(&self, layout: &Layout) -> Weights {
+    pub fn download<B: Training<Tensor = T>>(&self, device: &B, layout: &Layout) -> Result<Weights> {
         let mut weights = Weights::default();
         for (parameter, range) in &layout.parameters {
-            let flat = match parameter.role {
+            let from = match parameter.role {
                 Role::Trained => &self.trained,
                 Role::RunningMean => &self.running_mean,
                 Role::RunningVar => &self.running_var,
             };
-            weights.insert(&parameter.name, parameter.dims.clone(), flat.data()[range.clone()].to_vec());
+            let part = Part { range: range.clone(), shape: flat(parameter.len()) };
+            weights.insert(&parameter.name, parameter.dims.clone(), part.download(device, from)?);
         }
-        weights
-    }
-
-    fn of_role_mut(&mut self, role: Role) -> &mut Tensor {
-        match role {
-            Role::Trained => &mut self.trained,
-            Role::RunningMean => &mut self.running_mean,
-            Role::RunningVar => &mut self.running_var,
-        }
-    }
-
-    pub fn upload<B: Training>(&self, device: &B) -> Result<Store<B::Tensor>> {
-        Ok(Store {
-            trained: device.upload(&self.trained)?,
-            running_mean: device.upload(&self.running_mean)?,
-            running_var: device.upload(&self.running_var)?,
-        })
-    }
-
-    pub fn download<B: Training>(device: &B, store: &Store<B::Tensor>) -> Result<Self> {
-        Ok(Store {
-            trained: device.download(&store.trained)?,
-            running_mean: device.download(&store.running_mean)?,
-            running_var: device.download(&store.running_var)?,
-        })
-    }
-
-    /// The numbers of a part of what is trained.
-    pub fn trained(&self, part: &Part) -> &[f32] {
-        &self.trained.data()[part.range.clone()]
-    }
-
-    /// The running means and variances of a batch norm.
-    pub fn stats(&self, part: &Part) -> [&[f32]; 2] {
-        [&self.running_mean, &self.running_var].map(|flat| &flat.data()[part.range.clone()])
+        Ok(weights)
     }
 }

@@ -1,7 +1,5 @@
 //! The three operators that have weights, as one: planned, run, differentiated.
 
-use std::borrow::Cow;
-
 use tilewise_kernels::{
     Activation, Conv2dShape, ConvTranspose2dShape, LinearShape, Result, Shape4, Training, Update, View,
     ViewMut,
@@ -52,8 +50,8 @@ impl WeightedShape {
     /// Weights and bias of what is this operator and then `y * scale + shift`, each per output channel.
     pub fn folded(
         &self,
-        weights: &[f32],
-        bias: Option<&[f32]>,
+        mut weights: Vec<f32>,
+        bias: Option<Vec<f32>>,
         scale: &[f32],
         shift: &[f32],
     ) -> [Vec<f32>; 2] {
@@ -67,13 +65,10 @@ impl WeightedShape {
             }
             _ => kernel / shape.c,
         };
-        let kernels = weights.chunks_exact(taps).enumerate();
-        let weights =
-            kernels.flat_map(|(i, kernel)| kernel.iter().map(move |w| w * scale[channel(i)])).collect();
-        let bias = match bias {
-            Some(bias) => Cow::Borrowed(bias),
-            None => Cow::Owned(vec![0.0; self.outputs()]),
-        };
+        for (i, kernel) in weights.chunks_exact_mut(taps).enumerate() {
+            kernel.iter_mut().for_each(|w| *w *= scale[channel(i)]);
+        }
+        let bias = bias.unwrap_or_else(|| vec![0.0; self.outputs()]);
         [weights, bias.iter().zip(scale).zip(shift).map(|((b, scale), shift)| b * scale + shift).collect()]
     }
 }
@@ -104,8 +99,11 @@ impl<B: Training> Weighted<B> {
         })
     }
 
-    /// With weights that come later.
-    pub fn plan_empty(device: &B, shape: WeightedShape, bias: bool, f: Activation) -> Result<Self> {
+    /// For weights that come with each run.
+    pub fn plan_without_weights(device: &B, shape: WeightedShape, bias: bool, f: Activation) -> Result<Self> {
+        if let WeightedShape::Conv2d(shape) = shape {
+            return Ok(Weighted::Conv2d(device.plan_conv2d_without_weights(shape, bias, f)?));
+        }
         let zeros = zeros(shape)?;
         let bias = bias.then(|| vec![0.0; shape.outputs()]);
         Self::plan(device, shape, &zeros, bias.as_deref(), f)
@@ -117,6 +115,22 @@ impl<B: Training> Weighted<B> {
             Weighted::ConvTranspose2d(plan) => device.conv_transpose2d_set_weights(plan, weights, bias),
             Weighted::Linear(plan) => device.linear_set_weights(plan, weights, bias),
         }
+    }
+
+    /// With these weights, if it was planned without.
+    pub fn run_with(
+        &mut self,
+        device: &B,
+        weights: View<'_, B>,
+        bias: Option<View<'_, B>>,
+        x: View<'_, B>,
+        y: ViewMut<'_, B>,
+    ) -> Result<()> {
+        if let Weighted::Conv2d(plan) = self {
+            return device.conv2d_with_into(plan, weights, bias, x, y);
+        }
+        self.set_weights(device, weights, bias)?;
+        self.run(device, x, y)
     }
 
     pub fn run(&mut self, device: &B, x: View<'_, B>, y: ViewMut<'_, B>) -> Result<()> {
@@ -137,18 +151,20 @@ pub(super) enum WeightedBackward<B: Training> {
 
 impl<B: Training> WeightedBackward<B> {
     pub fn plan(device: &B, shape: WeightedShape, to_input: bool) -> Result<Self> {
-        let zeros = zeros(shape)?;
+        let zeros = || zeros(shape);
         Ok(match shape {
             WeightedShape::Conv2d(shape) => WeightedBackward::Conv2d(
-                to_input.then(|| device.plan_conv2d_backward_input(shape, &zeros)).transpose()?,
+                to_input.then(|| device.plan_conv2d_backward_input_without_weights(shape)).transpose()?,
                 device.plan_conv2d_backward_weights(shape)?,
             ),
             WeightedShape::ConvTranspose2d(shape) => WeightedBackward::ConvTranspose2d(
-                to_input.then(|| device.plan_conv_transpose2d_backward_input(shape, &zeros)).transpose()?,
+                to_input
+                    .then(|| device.plan_conv_transpose2d_backward_input(shape, &zeros()?))
+                    .transpose()?,
                 device.plan_conv_transpose2d_backward_weights(shape)?,
             ),
             WeightedShape::Linear(shape) => WeightedBackward::Linear(
-                to_input.then(|| device.plan_linear_backward_input(shape, &zeros)).transpose()?,
+                to_input.then(|| device.plan_linear_backward_input(shape, &zeros()?)).transpose()?,
                 device.plan_linear_backward_weights(shape)?,
             ),
         })
@@ -180,8 +196,7 @@ impl<B: Training> WeightedBackward<B> {
     ) -> Result<()> {
         match self {
             WeightedBackward::Conv2d(Some(plan), _) => {
-                device.conv2d_backward_input_set_weights(plan, weights)?;
-                device.conv2d_backward_input_into(plan, gy, gx, update)
+                device.conv2d_backward_input_with_into(plan, weights, gy, gx, update)
             }
             WeightedBackward::ConvTranspose2d(Some(plan), _) => {
                 device.conv_transpose2d_backward_input_set_weights(plan, weights)?;

@@ -6,10 +6,12 @@
 
 mod backward;
 
+use crate::cpu::activation::apply;
 use crate::cpu::sum::{Deviations, SquaresAround, Sum, Values};
 use crate::cpu::threads::SharedOut;
 use crate::cpu::{Cpu, expect_shape, threads};
 use crate::error::{Error, Result};
+use crate::shape::Activation;
 use crate::shape::batch_norm::{OP, check_eps, check_momentum, training_count};
 use crate::simd::{Simd, SimdOp};
 use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut};
@@ -120,7 +122,7 @@ impl Cpu {
         running: Option<RunningStats<'_>>,
         y: TensorViewMut<'_>,
     ) -> Result<()> {
-        self.batch_norm_of_batch(x, norm, running, None, y)
+        self.batch_norm_of_batch(x, norm, running, None, Activation::Identity, y)
     }
 
     /// [`Cpu::batch_norm_train_into`] that also writes what it used, one value per channel, for
@@ -136,9 +138,26 @@ impl Cpu {
         moments: Moments<&mut [f32]>,
         y: TensorViewMut<'_>,
     ) -> Result<()> {
+        self.batch_norm_activation_into(x, norm, running, moments, Activation::Identity, y)
+    }
+
+    /// [`Cpu::batch_norm_moments_into`] and then, in the same pass, [`Cpu::activation_into`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] as there.
+    pub fn batch_norm_activation_into(
+        &self,
+        x: TensorView<'_>,
+        norm: BatchNorm<'_>,
+        running: Option<RunningStats<'_>>,
+        moments: Moments<&mut [f32]>,
+        f: Activation,
+        y: TensorViewMut<'_>,
+    ) -> Result<()> {
+        f.validate()?;
         one_per_channel("mean of the batch", x.shape(), moments.mean)?;
         one_per_channel("inverse deviation of the batch", x.shape(), moments.inv_std)?;
-        self.batch_norm_of_batch(x, norm, running, Some(moments), y)
+        self.batch_norm_of_batch(x, norm, running, Some(moments), f, y)
     }
 
     fn batch_norm_of_batch(
@@ -147,6 +166,7 @@ impl Cpu {
         norm: BatchNorm<'_>,
         running: Option<RunningStats<'_>>,
         moments: Option<Moments<&mut [f32]>>,
+        f: Activation,
         mut y: TensorViewMut<'_>,
     ) -> Result<()> {
         let shape = x.shape();
@@ -185,7 +205,7 @@ impl Cpu {
                 let y = unsafe {
                     std::slice::from_raw_parts_mut(out.get().add(n * batch_stride + c * plane), plane)
                 };
-                self.isa.run(norm.of_channel(c, mean, var, x, y));
+                self.isa.run(Scale { f, ..norm.of_channel(c, mean, var, x, y) });
             }
             if let Some((mean_of_batch, inv_std)) = moments {
                 // SAFETY: both slices hold c channels, and no other item touches element c.
@@ -226,7 +246,7 @@ impl<'a> BatchNorm<'a> {
         let lost = mean - f64::from(center);
         let offset =
             f64::from(self.beta[c]) - if lost.is_finite() && lost != 0.0 { lost * factor } else { 0.0 };
-        Scale { x, center, factor: factor as f32, offset: offset as f32, y }
+        Scale { x, center, factor: factor as f32, offset: offset as f32, f: Activation::Identity, y }
     }
 }
 
@@ -234,13 +254,14 @@ fn one_per_channel(arg: &'static str, shape: Shape4, values: &[f32]) -> Result<(
     if values.len() == shape.c { Ok(()) } else { Err(Error::invalid(OP, arg, shape.c, values.len())) }
 }
 
-/// `y = (x - center) * factor + offset`, for slices of one length. (Not `x * factor + offset'`, which cancels where the
-/// mean is large.) The compiler makes vectors of the loop; the instructions are those of `run`.
+/// `y = f((x - center) * factor + offset)`, for slices of one length. (Not `x * factor + offset'`, which cancels where the
+/// mean is large.)
 struct Scale<'a> {
     x: &'a [f32],
     center: f32,
     factor: f32,
     offset: f32,
+    f: Activation,
     y: &'a mut [f32],
 }
 
@@ -248,9 +269,27 @@ impl SimdOp for Scale<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        for (y, x) in self.y.iter_mut().zip(self.x) {
-            *y = (x - self.center) * self.factor + self.offset;
+    fn run<S: Simd>(self, simd: S) {
+        // A loop of its own for what networks have most, in which the choice within `apply` folds away.
+        match self.f {
+            Activation::Identity => self.each(simd, Activation::Identity),
+            Activation::Relu => self.each(simd, Activation::Relu),
+            f => self.each(simd, f),
+        }
+    }
+}
+
+impl Scale<'_> {
+    #[inline(always)]
+    fn each<S: Simd>(self, simd: S, f: Activation) {
+        let [center, factor, offset] = [self.center, self.factor, self.offset].map(|v| simd.splat(v));
+        for (x, y) in self.x.chunks(S::LANES).zip(self.y.chunks_mut(S::LANES)) {
+            // SAFETY: both chunks hold y.len() elements.
+            unsafe {
+                let distance = simd.sub(simd.load_up_to(x.as_ptr(), y.len()), center);
+                let normal = simd.add(simd.mul(distance, factor), offset);
+                simd.store_up_to(y.as_mut_ptr(), y.len(), apply(simd, f, normal));
+            }
         }
     }
 }

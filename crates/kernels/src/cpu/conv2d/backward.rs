@@ -5,7 +5,7 @@
 
 use crate::cpu::conv2d::phased::PhasedEngine;
 use crate::cpu::conv2d::weights::{Spec, WeightsGradient};
-use crate::cpu::plan::{Description, check_memory};
+use crate::cpu::plan::{Description, check_has_weights, check_memory};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::Result;
@@ -34,6 +34,8 @@ const WEIGHTS: &str = "conv2d_backward_weights";
 pub struct Conv2dBackwardInputPlan {
     shape: Conv2dShape,
     engine: PhasedEngine,
+    /// Whether it has weights of its own.
+    has_weights: bool,
 }
 
 impl Conv2dBackwardInputPlan {
@@ -46,18 +48,32 @@ impl Conv2dBackwardInputPlan {
     pub fn new(cpu: &Cpu, shape: Conv2dShape, weights: &[f32]) -> Result<Self> {
         let w = shape.weights();
         check_weights(INPUT, weights, w.checked_len(INPUT, "weights")?, None, w.n)?;
-        let transposed = ConvTranspose2dShape::of_gradient(&shape)?;
-        let mut engine =
-            PhasedEngine::new(cpu, INPUT, transposed, Activation::Identity, shape.params().accuracy)?;
-        engine.set_weights(TensorView::new(weights, w, w.image_len())?);
-        Ok(Conv2dBackwardInputPlan { shape, engine })
+        let mut plan = Self::empty(cpu, shape, true)?;
+        plan.engine.set_weights(TensorView::new(weights, w, w.image_len())?);
+        Ok(plan)
+    }
+
+    /// A plan for weights that change from run to run, as [`crate::Conv2dPlan::without_weights`].
+    ///
+    /// # Errors
+    /// As [`Conv2dBackwardInputPlan::new`].
+    pub fn without_weights(cpu: &Cpu, shape: Conv2dShape) -> Result<Self> {
+        Self::empty(cpu, shape, false)
+    }
+
+    fn empty(cpu: &Cpu, shape: Conv2dShape, has_weights: bool) -> Result<Self> {
+        check_memory(INPUT, [shape.input(), shape.weights(), shape.output()])?;
+        let (transposed, accuracy) = (ConvTranspose2dShape::of_gradient(&shape)?, shape.params().accuracy);
+        let engine = PhasedEngine::new(cpu, INPUT, transposed, Activation::Identity, accuracy, has_weights)?;
+        Ok(Conv2dBackwardInputPlan { shape, engine, has_weights })
     }
 
     /// Replaces the weights, of shape [`Conv2dShape::weights`]. Allocates nothing.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] for another shape.
+    /// [`crate::Error::Invalid`] for another shape, or a plan without weights.
     pub fn set_weights(&mut self, weights: TensorView<'_>) -> Result<()> {
+        check_has_weights(INPUT, self.has_weights)?;
         check_new_weights(INPUT, self.shape.weights(), weights.shape(), None, None)?;
         self.engine.set_weights(weights);
         Ok(())
@@ -94,7 +110,8 @@ impl Conv2dBackwardInputPlan {
     /// Computes the gradient to the input, `gx`, from that to the output, `gy`. Touches nothing between the images of `gx`.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] if a view has another shape than the plan's, or the scratch is too small.
+    /// [`crate::Error::Invalid`] if a view has another shape than the plan's, the scratch is too small, or the plan is without
+    /// weights.
     pub fn run(
         &self,
         gy: TensorView<'_>,
@@ -102,12 +119,37 @@ impl Conv2dBackwardInputPlan {
         update: Update,
         scratch: &mut Scratch,
     ) -> Result<()> {
-        expect_shape(INPUT, "shape of gy", self.shape.output(), gy.shape())?;
-        expect_shape(INPUT, "shape of gx", self.shape.input(), gx.shape())?;
+        check_has_weights(INPUT, self.has_weights)?;
+        self.check_views(gy, &gx)?;
         let scratch = scratch.require(INPUT, self.scratch_len())?;
         // SAFETY: the shapes were just checked.
         unsafe { self.engine.run(gy, gx, update, scratch) };
         Ok(())
+    }
+
+    /// The same with these weights: for a plan of either kind, whose own are replaced.
+    ///
+    /// # Errors
+    /// Those of [`Conv2dBackwardInputPlan::set_weights`] and [`Conv2dBackwardInputPlan::run`].
+    pub fn run_with(
+        &mut self,
+        weights: TensorView<'_>,
+        gy: TensorView<'_>,
+        gx: TensorViewMut<'_>,
+        update: Update,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        check_new_weights(INPUT, self.shape.weights(), weights.shape(), None, None)?;
+        self.check_views(gy, &gx)?;
+        let scratch = scratch.require(INPUT, self.scratch_len())?;
+        // SAFETY: the shapes were just checked.
+        unsafe { self.engine.run_with(weights, gy, gx, update, scratch) };
+        Ok(())
+    }
+
+    fn check_views(&self, gy: TensorView<'_>, gx: &TensorViewMut<'_>) -> Result<()> {
+        expect_shape(INPUT, "shape of gy", self.shape.output(), gy.shape())?;
+        expect_shape(INPUT, "shape of gx", self.shape.input(), gx.shape())
     }
 }
 

@@ -56,6 +56,40 @@ impl Spec<'_> {
     }
 }
 
+/// Weights as they are given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Filters<'a> {
+    weights: TensorView<'a>,
+    /// Images of a group.
+    of_group: usize,
+    /// Whether an image of the view has the kernels of a channel, rather than those of an output.
+    by_channel: bool,
+}
+
+impl<'a> Filters<'a> {
+    /// `[output of all groups][channel][tap]`
+    pub fn by_output(weights: TensorView<'a>, groups: usize) -> Self {
+        Filters { weights, of_group: weights.shape().n / groups, by_channel: false }
+    }
+
+    /// `[channel of all groups][output][tap]`
+    pub fn by_channel(weights: TensorView<'a>, groups: usize) -> Self {
+        Filters { by_channel: true, ..Self::by_output(weights, groups) }
+    }
+
+    /// Elements of a kernel.
+    pub fn taps(&self) -> usize {
+        self.weights.shape().plane_len()
+    }
+
+    /// A kernel: of a group, an output of the group, and a channel of the group.
+    #[inline(always)]
+    pub fn kernel(&self, group: usize, output: usize, channel: usize) -> &'a [f32] {
+        let [image, plane] = if self.by_channel { [channel, output] } else { [output, channel] };
+        self.weights.plane(group * self.of_group + image, plane)
+    }
+}
+
 /// An algorithm with its weights, in the layout that it reads.
 #[derive(Debug, Clone)]
 pub(crate) struct Engine {
@@ -77,11 +111,13 @@ enum Kind {
 }
 
 impl Engine {
-    /// With weights and bias of zeros. Without an `algo`, the first of the table that `allowed` allows.
+    /// With weights and bias of zeros. Without an `algo`, the first of the table that `allowed` allows. If the weights come
+    /// with each run ([`Engine::run_with`]), it need not keep them.
     pub fn new(
         cpu: &Cpu,
         spec: Spec<'_>,
         algo: Option<Conv2dAlgo>,
+        keep: bool,
         allowed: impl Fn(Conv2dAlgo) -> bool,
     ) -> Result<Self> {
         let isa = cpu.isa();
@@ -95,7 +131,7 @@ impl Engine {
         let epilogues = || -> Result<Vec<Epilogue>> {
             (0..spec.groups).map(|_| Epilogue::new(spec.outputs, spec.activation)).collect()
         };
-        let winograd = |tile| Winograd::new(cpu, &spec, tile, epilogues()?).map(Kind::Winograd);
+        let winograd = |tile| Winograd::new(cpu, &spec, tile, epilogues()?, keep).map(Kind::Winograd);
         let kind = match algo {
             Conv2dAlgo::Direct | Conv2dAlgo::Depthwise => Kind::Direct(Direct::new(isa, &spec)?),
             Conv2dAlgo::FewOutputs => Kind::FewOutputs(FewOutputs::new(isa, &spec)?),
@@ -144,11 +180,12 @@ impl Engine {
         }
     }
 
-    /// Replaces the weights by `weight(group, output of the group, channel of the group, position in the kernel)`.
-    pub fn set_weights(&mut self, weight: impl Fn(usize, usize, usize, usize) -> f32 + Copy) {
+    /// Replaces the weights.
+    pub fn set_weights(&mut self, filters: Filters<'_>) {
+        let weight = |group, output, channel, tap: usize| filters.kernel(group, output, channel)[tap];
         let panels = match &mut self.kind {
             Kind::Direct(direct) => return direct.set_weights(&self.taps, weight),
-            Kind::Winograd(winograd) => return winograd.set_weights(weight),
+            Kind::Winograd(winograd) => return winograd.set_weights(filters),
             Kind::FewOutputs(e) => return e.set_weights(weight),
             Kind::Implicit(e) => &mut e.panels,
             Kind::Im2col(e) => &mut e.panels,
@@ -198,8 +235,37 @@ impl Engine {
                 Kind::Im2col(e) => e.run(isa, x, y, update, strands, scratch),
                 Kind::Pointwise(e) => e.run(isa, x, y, update, strands, scratch),
                 Kind::Direct(e) => e.run(isa, x, y, update, strands, scratch),
-                Kind::Winograd(e) => e.run(x, y, update, strands, scratch),
+                Kind::Winograd(e) => e.run(None, x, y, update, strands, scratch),
                 Kind::FewOutputs(e) => e.run(isa, x, y, update, strands, scratch),
+            }
+        }
+    }
+
+    /// The same with these weights, which the engine need not keep.
+    ///
+    /// # Safety
+    /// As there; and the weights are those of the specification.
+    #[expect(clippy::too_many_arguments, reason = "those of `run`, and the weights")]
+    pub unsafe fn run_with(
+        &mut self,
+        filters: Filters<'_>,
+        isa: Isa,
+        x: TensorView<'_>,
+        y: &mut TensorViewMut<'_>,
+        update: Update,
+        strands: usize,
+        scratch: &mut [f32],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match &self.kind {
+                Kind::Winograd(e) if !e.keeps_weights() => {
+                    e.run(Some(filters), x, y, update, strands, scratch)
+                }
+                _ => {
+                    self.set_weights(filters);
+                    self.run(isa, x, y, update, strands, scratch);
+                }
             }
         }
     }

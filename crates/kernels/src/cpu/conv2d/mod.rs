@@ -17,7 +17,7 @@ mod winograd;
 
 pub use backward::{Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan};
 
-use crate::cpu::plan::{Description, check_views};
+use crate::cpu::plan::{Description, check_has_weights, check_memory, check_views};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ use crate::shape::{
     Activation, Conv2dAlgo, Conv2dParams, Conv2dShape, Update, check_new_weights, check_weights,
 };
 use crate::tensor::{Tensor, TensorView, TensorViewMut, checked_product};
-use engine::{Engine, Spec};
+use engine::{Engine, Filters, Spec};
 
 const OP: &str = "conv2d";
 
@@ -55,6 +55,8 @@ pub struct Conv2dPlan {
     shape: Conv2dShape,
     engine: Engine,
     has_bias: bool,
+    /// Whether it has weights of its own.
+    has_weights: bool,
     scratch_len: usize,
 }
 
@@ -76,6 +78,37 @@ impl Conv2dPlan {
         algo: Option<Conv2dAlgo>,
     ) -> Result<Self> {
         check_weights(OP, weights, shape.weights().checked_len(OP, "weights")?, bias, shape.weights().n)?;
+        let mut plan = Self::empty(cpu, shape, bias.is_some(), activation, algo, true)?;
+        let w = shape.weights();
+        plan.set_weights(TensorView::new(weights, w, w.image_len())?, bias)?;
+        Ok(plan)
+    }
+
+    /// A plan for weights that change from run to run, as they do in training: they come with
+    /// [`Conv2dPlan::run_with`], and so does the bias, if there is one.
+    ///
+    /// Of weights that an algorithm would have to pack anew each time, it keeps none.
+    ///
+    /// # Errors
+    /// As [`Conv2dPlan::new`].
+    pub fn without_weights(
+        cpu: &Cpu,
+        shape: Conv2dShape,
+        has_bias: bool,
+        activation: Activation,
+    ) -> Result<Self> {
+        Self::empty(cpu, shape, has_bias, activation, None, false)
+    }
+
+    fn empty(
+        cpu: &Cpu,
+        shape: Conv2dShape,
+        has_bias: bool,
+        activation: Activation,
+        algo: Option<Conv2dAlgo>,
+        has_weights: bool,
+    ) -> Result<Self> {
+        check_memory(OP, [shape.input(), shape.weights(), shape.output()])?;
         activation.validate()?;
         if let Some(algo) = algo.filter(|algo| !algo.supports(&shape)) {
             return Err(Error::invalid(OP, "algorithm", "one that supports this shape", algo.name()));
@@ -91,29 +124,28 @@ impl Conv2dPlan {
             activation,
             accuracy: shape.params().accuracy,
         };
-        let engine = Engine::new(cpu, spec, algo, |algo| algo.supports(&shape))?;
+        let engine = Engine::new(cpu, spec, algo, has_weights, |algo| algo.supports(&shape))?;
         let strands = cpu.thread_count();
         let scratch_len = checked_product(OP, "scratch", &[strands, engine.strand_len(cpu.isa())])?;
-        let has_bias = bias.is_some();
-        let mut plan = Conv2dPlan { cpu: *cpu, strands, shape, engine, has_bias, scratch_len };
-        let w = shape.weights();
-        plan.set_weights(TensorView::new(weights, w, w.image_len())?, bias)?;
-        Ok(plan)
+        Ok(Conv2dPlan { cpu: *cpu, strands, shape, engine, has_bias, has_weights, scratch_len })
     }
 
     /// Replaces the weights (of shape [`Conv2dShape::weights`]) and the bias. Allocates nothing.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for another shape or length, or a bias where there was none and the other way round.
+    /// [`Error::Invalid`] for another shape or length, or a bias where there was none and the other way round; for a plan
+    /// without weights.
     pub fn set_weights(&mut self, weights: TensorView<'_>, bias: Option<&[f32]>) -> Result<()> {
-        let w = self.shape.weights();
-        check_new_weights(OP, w, weights.shape(), self.has_bias.then_some(w.n), bias.map(<[f32]>::len))?;
-        let (outputs, kernel) = (w.n / self.shape.params().groups, w.h * w.w);
-        self.engine.set_weights(|group, output, channel, tap| {
-            weights.image(group * outputs + output)[channel * kernel + tap]
-        });
+        check_has_weights(OP, self.has_weights)?;
+        self.check_weights(weights, bias)?;
+        self.engine.set_weights(Filters::by_output(weights, self.shape.params().groups));
         bias.into_iter().for_each(|bias| self.engine.set_bias(bias));
         Ok(())
+    }
+
+    fn check_weights(&self, weights: TensorView<'_>, bias: Option<&[f32]>) -> Result<()> {
+        let w = self.shape.weights();
+        check_new_weights(OP, w, weights.shape(), self.has_bias.then_some(w.n), bias.map(<[f32]>::len))
     }
 
     /// The convolution's shape.
@@ -148,12 +180,36 @@ impl Conv2dPlan {
     /// Computes `y = activation(conv(x) + bias)`. Writes every element of `y`, and nothing between its images.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if a view has another shape than the plan's, or the scratch is too small.
+    /// [`Error::Invalid`] if a view has another shape than the plan's, the scratch is too small, or the plan is without weights.
     pub fn run(&self, x: TensorView<'_>, mut y: TensorViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
+        check_has_weights(OP, self.has_weights)?;
         check_views(OP, x, self.shape.input(), &y, self.shape.output())?;
         let scratch = scratch.require(OP, self.scratch_len)?;
         // SAFETY: the shapes were just checked.
         unsafe { self.engine.run(self.cpu.isa(), x, &mut y, Update::Write, self.strands, scratch) };
+        Ok(())
+    }
+
+    /// The same with these weights and this bias: for a plan of either kind, whose own are replaced.
+    ///
+    /// # Errors
+    /// Those of [`Conv2dPlan::set_weights`] and [`Conv2dPlan::run`].
+    pub fn run_with(
+        &mut self,
+        weights: TensorView<'_>,
+        bias: Option<&[f32]>,
+        x: TensorView<'_>,
+        mut y: TensorViewMut<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        self.check_weights(weights, bias)?;
+        check_views(OP, x, self.shape.input(), &y, self.shape.output())?;
+        let scratch = scratch.require(OP, self.scratch_len)?;
+        bias.into_iter().for_each(|bias| self.engine.set_bias(bias));
+        let filters = Filters::by_output(weights, self.shape.params().groups);
+        let (isa, strands) = (self.cpu.isa(), self.strands);
+        // SAFETY: the shapes were just checked.
+        unsafe { self.engine.run_with(filters, isa, x, &mut y, Update::Write, strands, scratch) };
         Ok(())
     }
 }

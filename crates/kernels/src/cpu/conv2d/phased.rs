@@ -3,7 +3,7 @@
 //!
 //! So every product is computed once. Outputs that no tap reaches are filled in beforehand.
 
-use crate::cpu::conv2d::engine::{Engine, Spec};
+use crate::cpu::conv2d::engine::{Engine, Filters, Spec};
 use crate::cpu::plan::Description;
 use crate::cpu::{Cpu, threads};
 use crate::error::Result;
@@ -25,13 +25,14 @@ pub(crate) struct PhasedEngine {
 }
 
 impl PhasedEngine {
-    /// With weights and bias of zeros.
+    /// With weights and bias of zeros; with none to keep, if they come with each run ([`PhasedEngine::run_with`]).
     pub fn new(
         cpu: &Cpu,
         op: &'static str,
         shape: ConvTranspose2dShape,
         activation: Activation,
         accuracy: Accuracy,
+        keep: bool,
     ) -> Result<Self> {
         let output = shape.output();
         let Phases { reached, leave_gaps } = Phases::new(&shape);
@@ -48,7 +49,7 @@ impl PhasedEngine {
                     activation,
                     accuracy,
                 };
-                Engine::new(cpu, spec, None, |_| true)
+                Engine::new(cpu, spec, None, keep, |_| true)
             })
             .collect::<Result<Vec<_>>>()?;
         let fill = if leave_gaps {
@@ -96,13 +97,8 @@ impl PhasedEngine {
 
     /// Replaces the weights, of shape [`ConvTranspose2dShape::weights`].
     pub fn set_weights(&mut self, weights: TensorView<'_>) {
-        let w = self.shape.weights();
-        let (channels, kernel) = (w.n / self.shape.params().groups, w.h * w.w);
-        for phase in &mut self.phases {
-            phase.set_weights(|group, output, channel, tap| {
-                weights.image(group * channels + channel)[output * kernel + tap]
-            });
-        }
+        let filters = Filters::by_channel(weights, self.shape.params().groups);
+        self.phases.iter_mut().for_each(|phase| phase.set_weights(filters));
     }
 
     /// Replaces the bias: one value per output channel.
@@ -127,15 +123,40 @@ impl PhasedEngine {
         update: Update,
         scratch: &mut [f32],
     ) {
+        self.fill_gaps(&mut y, update);
+        for phase in &self.phases {
+            // SAFETY: the caller's promise.
+            unsafe { phase.run(self.cpu.isa(), x, &mut y, update, self.strands, scratch) };
+        }
+    }
+
+    /// The same with these weights.
+    ///
+    /// # Safety
+    /// As there; and the weights have the planned shape.
+    pub unsafe fn run_with(
+        &mut self,
+        weights: TensorView<'_>,
+        x: TensorView<'_>,
+        mut y: TensorViewMut<'_>,
+        update: Update,
+        scratch: &mut [f32],
+    ) {
+        self.fill_gaps(&mut y, update);
+        let filters = Filters::by_channel(weights, self.shape.params().groups);
+        for phase in &mut self.phases {
+            // SAFETY: the caller's promise.
+            unsafe { phase.run_with(filters, self.cpu.isa(), x, &mut y, update, self.strands, scratch) };
+        }
+    }
+
+    /// Writes what no tap reaches.
+    fn fill_gaps(&self, y: &mut TensorViewMut<'_>, update: Update) {
         if let (Some(fill), Update::Write) = (&self.fill, update) {
             let plane = self.shape.output().plane_len();
             threads::for_each_chunk(&self.cpu, y.reborrow(), plane, |_, start, y| {
                 y.fill(fill.data()[start / plane])
             });
-        }
-        for phase in &self.phases {
-            // SAFETY: the caller's promise.
-            unsafe { phase.run(self.cpu.isa(), x, &mut y, update, self.strands, scratch) };
         }
     }
 }

@@ -15,6 +15,7 @@
 mod backward;
 
 use super::Gpu;
+use super::activation::code;
 use super::buffer::{GpuView, GpuViewMut, words};
 use super::parts::{Part, by_element};
 use super::recorder::{Dispatch, WORKGROUP};
@@ -22,10 +23,11 @@ use super::reduce::{LANES, Partials, STRIP, Strips, halves, lanes};
 use super::wgsl::{Kernel, Shader, shader};
 use crate::backend::{Affine, Tracked, expect_shape};
 use crate::error::Result;
+use crate::shape::Activation;
 use crate::shape::batch_norm::{OP, check_eps, check_momentum, expect_per_channel, training_count};
 use crate::training::Moments;
 
-const APPLY: Shader = shader!("batch_norm", 2, 1, "index");
+const APPLY: Shader = shader!("batch_norm", 2, 1, "index", "epilogue", "math");
 const GIVEN: Shader = shader!("batch_norm_given", 4, 1, "batch_norm_scale", "index", "math");
 const MOMENTS: Shader = shader!("batch_norm_moments", 1, 1, "index", "reduce", "math");
 const TRAIN: Shader = shader!("batch_norm_train", 3, 2, "batch_norm_scale", "index", "reduce", "math");
@@ -39,11 +41,19 @@ fn reducing(shader: Shader, lanes: u32) -> Kernel {
     Kernel::new(shader, [("LANES", lanes)])
 }
 
+fn apply(f: Activation) -> Kernel {
+    Kernel::new(APPLY, [("ACTIVATION", code(f).0)])
+}
+
 /// Every kernel of this file.
 pub(super) fn kernels() -> impl Iterator<Item = Kernel> {
     let reducing = |shader| LANES.into_iter().map(move |lanes| reducing(shader, lanes));
-    let others = [APPLY, GIVEN, TRACK, KEEP].into_iter().map(|shader| Kernel::new(shader, []));
-    others.chain(reducing(MOMENTS)).chain(reducing(TRAIN)).chain(backward::kernels())
+    let others = [GIVEN, TRACK, KEEP].into_iter().map(|shader| Kernel::new(shader, []));
+    others
+        .chain(Activation::ALL.into_iter().map(apply))
+        .chain(reducing(MOMENTS))
+        .chain(reducing(TRAIN))
+        .chain(backward::kernels())
 }
 
 impl Gpu {
@@ -94,7 +104,7 @@ impl Gpu {
             writes: &[scales.slice(self)],
             workgroups: c.div_ceil(WORKGROUP),
         })?;
-        self.apply_scales(x, &scales, y)
+        self.apply_scales(x, &scales, Activation::Identity, y)
     }
 
     pub(super) fn batch_norm_train_into(
@@ -104,21 +114,23 @@ impl Gpu {
         running: Option<Tracked<GpuViewMut<'_>>>,
         y: GpuViewMut<'_>,
     ) -> Result<()> {
-        self.batch_norm_of_batch(x, norm, running, None, y)
+        self.batch_norm_of_batch(x, norm, running, None, Activation::Identity, y)
     }
 
-    pub(super) fn batch_norm_moments_into(
+    pub(super) fn batch_norm_activation_into(
         &self,
         x: GpuView<'_>,
         norm: Affine<GpuView<'_>>,
         running: Option<Tracked<GpuViewMut<'_>>>,
         moments: Moments<GpuViewMut<'_>>,
+        f: Activation,
         y: GpuViewMut<'_>,
     ) -> Result<()> {
+        f.validate()?;
         expect_per_channel("mean of the batch", moments.mean.shape(), x.shape.c)?;
         expect_per_channel("inverse deviation of the batch", moments.inv_std.shape(), x.shape.c)?;
         let kept = Moments { mean: moments.mean.0, inv_std: moments.inv_std.0 };
-        self.batch_norm_of_batch(x, norm, running, Some(kept), y)
+        self.batch_norm_of_batch(x, norm, running, Some(kept), f, y)
     }
 
     fn batch_norm_of_batch(
@@ -127,6 +139,7 @@ impl Gpu {
         norm: Affine<GpuView<'_>>,
         running: Option<Tracked<GpuViewMut<'_>>>,
         kept: Option<Moments<GpuView<'_>>>,
+        f: Activation,
         y: GpuViewMut<'_>,
     ) -> Result<()> {
         let shape = x.shape();
@@ -140,7 +153,7 @@ impl Gpu {
         }
         match training_count(shape)? {
             Some(count) if shape.c > 0 => {
-                self.normalise_by_batch(x, count, norm, running.as_ref(), kept, y.0)
+                self.normalise_by_batch((x, y.0), count, norm, running.as_ref(), kept, f)
             }
             _ => Ok(()),
         }
@@ -148,12 +161,12 @@ impl Gpu {
 
     fn normalise_by_batch(
         &self,
-        x: GpuView<'_>,
+        (x, y): (GpuView<'_>, GpuView<'_>),
         count: usize,
         norm: Affine<GpuView<'_>>,
         running: Option<&Tracked<GpuView<'_>>>,
         kept: Option<Moments<GpuView<'_>>>,
-        y: GpuView<'_>,
+        f: Activation,
     ) -> Result<()> {
         let c = x.shape.c;
         let Strips { parts, count: strips } = Strips::new(self, &[x]);
@@ -169,7 +182,7 @@ impl Gpu {
                     Some(m) => Some(Moments { mean: of(m.mean)?, inv_std: of(m.inv_std)? }),
                     None => None,
                 };
-                self.normalise_by_batch(of(x)?, count, norm, running.as_ref(), kept, of(y)?)
+                self.normalise_by_batch((of(x)?, of(y)?), count, norm, running.as_ref(), kept, f)
             });
         }
         let moments = Partials::new(self, OP, strips * c, VEC4)?;
@@ -195,7 +208,7 @@ impl Gpu {
         if let Some(moments) = kept {
             self.keep(moments, &statistics)?;
         }
-        self.apply_scales(x, &scales, y)
+        self.apply_scales(x, &scales, f, y)
     }
 
     /// The moments of the strips of a part, of which the first becomes entry `first`; strips of one channel lie `c` entries
@@ -245,7 +258,8 @@ impl Gpu {
         })
     }
 
-    fn apply_scales(&self, x: GpuView<'_>, scales: &Partials, y: GpuView<'_>) -> Result<()> {
+    fn apply_scales(&self, x: GpuView<'_>, scales: &Partials, f: Activation, y: GpuView<'_>) -> Result<()> {
+        let (_, parameter) = code(f);
         for part in by_element(self, &[x, y]) {
             let (from, to) = (x.part(self, &part), y.part(self, &part));
             let count = part.count();
@@ -261,8 +275,8 @@ impl Gpu {
             ];
             self.dispatch(&Dispatch {
                 op: OP,
-                kernel: Kernel::new(APPLY, []),
-                params: &words(OP, sizes)?,
+                kernel: apply(f),
+                params: &[&words(OP, sizes)?[..], &[parameter.to_bits()]].concat(),
                 reads: &[from, scales.slice(self)],
                 writes: &[to],
                 workgroups: count.div_ceil(WORKGROUP),

@@ -111,7 +111,7 @@ impl Section {
         let padded = outputs.len().next_multiple_of(tile);
         let weights_len =
             checked_product(op, "packed weights", &[groups.len(), taps, channels.len(), padded])?;
-        let bias = try_zeroed(op, groups.len() * padded)?;
+        let bias: Vec<f32> = try_zeroed(op, groups.len() * padded)?;
         Ok(Section {
             padded,
             weights: gpu.take_buffer(op, weights_len as u64 * 4, false)?,

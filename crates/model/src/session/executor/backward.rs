@@ -1,5 +1,7 @@
 //! The loss, and the gradients of a network, unit by unit from the last to the first.
 
+use std::ops::Range;
+
 use tilewise_kernels::{
     Activation, BatchNormGradients, DeviceTensor, DeviceView, Moments, Shape4, Tensor, Training, Update,
     View, ViewMut,
@@ -9,13 +11,15 @@ use super::{Back, Done, Executor, Kernel, named, view_mut};
 use crate::error::Result;
 use crate::graph::{Graph, Op, Value};
 use crate::loss::{DeviceTarget, Loss, Target};
-use crate::plan::{Place, tells_slope};
+use crate::plan::{Place, Unit, tells_slope};
 use crate::session::store::{Layout, Part, Parts, Store, flat};
 
 /// What training keeps beside the numbers of the network.
 pub struct Gradients<B: Training> {
-    /// To all that is trained.
+    /// To all that is trained; or to the numbers of one layer.
     pub trained: B::Tensor,
+    /// Whether it is the first.
+    whole: bool,
     /// Of every batch norm, where its statistics lie.
     pub(super) moments: Moments<B::Tensor>,
     /// To the factors of one batch norm, and to what it adds.
@@ -28,12 +32,31 @@ impl<B: Training> Gradients<B> {
         let stats = flat(layout.stats);
         let zeros = Tensor::zeros(stats)?;
         Ok(Gradients {
-            // What no gradient reaches has one of zero.
-            trained: device.upload(&Tensor::zeros(flat(layout.trained))?)?,
+            trained: device.empty(flat(0))?,
+            whole: false,
             moments: Moments { mean: device.empty(stats)?, inv_std: device.empty(stats)? },
             norm: [device.empty(stats)?, device.empty(stats)?],
             zeros: device.upload(&zeros)?,
         })
+    }
+
+    /// Makes room for the gradient to all that is trained, or for that to the numbers of one layer.
+    pub fn resize(&mut self, device: &B, layout: &Layout, whole: bool) -> Result<()> {
+        let of_layer = |parts: &Parts| parts.trained().len();
+        let largest = || layout.layers.iter().flatten().map(of_layer).max().unwrap_or(0);
+        let len = flat(if whole { layout.trained } else { largest() });
+        if self.trained.shape() != len || (whole && !self.whole) {
+            self.trained = device.empty(flat(0))?;
+            // What no gradient reaches has one of zero.
+            self.trained = if whole { device.upload(&Tensor::zeros(len)?)? } else { device.empty(len)? };
+        }
+        self.whole = whole;
+        Ok(())
+    }
+
+    /// Where the gradient to a part of a layer's numbers lies.
+    fn place(&self, parts: &Parts, part: &Part) -> Part {
+        part.behind(if self.whole { 0 } else { parts.trained().start })
     }
 }
 
@@ -69,21 +92,27 @@ impl<B: Training> Executor<B> {
         Ok(())
     }
 
-    /// Computes the gradient to all that is trained, from that of the loss.
+    /// Computes the gradient to all that is trained, from that of the loss. Once the numbers of a layer are not needed any more,
+    /// `done` gets their range, them, and the gradient to them.
     pub fn backward(
         &mut self,
         device: &B,
         graph: &Graph,
         layout: &Layout,
-        numbers: &Store<B::Tensor>,
+        numbers: &mut Store<B::Tensor>,
         gradients: &mut Gradients<B>,
+        mut done: impl FnMut(Range<usize>, &mut B::Tensor, &B::Tensor) -> Done,
     ) -> Result<()> {
         let mut kernels = std::mem::take(&mut self.kernels);
         let outcome = kernels.iter_mut().enumerate().rev().try_for_each(|(u, kernel)| {
             let unit = &self.plan.units[u];
             let parts = layout.layers[unit.layer].as_ref();
             self.unit_backward(device, graph, u, kernel, parts, numbers, gradients)
-                .map_err(|e| named(graph, unit, e))
+                .map_err(|e| named(graph, unit, e))?;
+            match parts {
+                Some(parts) => Ok(done(parts.trained(), &mut numbers.trained, &gradients.trained)?),
+                None => Ok(()),
+            }
         });
         self.kernels = kernels;
         outcome
@@ -114,27 +143,15 @@ impl<B: Training> Executor<B> {
         match (op, kernel) {
             (_, Kernel::Weighted { backward: Some(backward), .. }) => {
                 let parts = parts.expect("it has weights");
-                let place = if unit.activation == Activation::Identity {
-                    &own.place
-                } else {
-                    // The gradient to what the activation takes.
-                    let scratch = self.plan.scratch[u].as_ref().expect("planned with the activation");
-                    self.with_value(unit.output, |y| {
-                        gy(&mut |gy| {
-                            self.at_mut(scratch, shape, |gz| {
-                                device.activation_backward_into(y, unit.activation, gy, gz, Update::Write)
-                            })
-                        })
-                    })?;
-                    scratch
-                };
-                self.at(place, shape, |gz| {
+                self.at(self.before_activation(device, u, &own.place)?, shape, |gz| {
                     if let Some(bias) = &parts.bias {
-                        let gb = bias.of_mut::<B>(&mut gradients.trained)?;
+                        let gb = gradients.place(parts, bias);
+                        let gb = gb.of_mut::<B>(&mut gradients.trained)?;
                         device.bias_backward_into(gz, gb, Update::Write)?;
                     }
+                    let gw = gradients.place(parts, &parts.weight);
                     self.with_value(unit.inputs[0], |x| {
-                        backward.weights(device, x, gz, parts.weight.of_mut::<B>(&mut gradients.trained)?)
+                        backward.weights(device, x, gz, gw.of_mut::<B>(&mut gradients.trained)?)
                     })?;
                     let weights = parts.weight.of::<B>(&numbers.trained)?;
                     gx(&mut |gx, update| backward.input(device, weights, gz, gx, update))
@@ -144,12 +161,7 @@ impl<B: Training> Executor<B> {
                 both(&mut |gy, gx, update| device.max_pool2d_backward_into(argmax, gy, gx, update))
             }
             (Op::BatchNorm { .. }, _) => {
-                let Parts { weight, bias: Some(bias), stats: Some(stats) } =
-                    parts.expect("it has parameters")
-                else {
-                    unreachable!("a batch norm has factors, what it adds, and statistics")
-                };
-                self.batch_norm_backward(device, u, [weight, bias, stats], numbers, gradients)
+                self.batch_norm_backward(device, u, parts.expect("it has parameters"), numbers, gradients)
             }
             (Op::Activation(f), _) => {
                 let operand = if tells_slope(f) { unit.output } else { unit.inputs[0] };
@@ -219,14 +231,35 @@ impl<B: Training> Executor<B> {
         Some((&gradient.place, self.plan.shapes[inputs[input].0], update))
     }
 
+    /// Where the gradient to what the activation of a unit takes is, from that to what it makes.
+    fn before_activation<'a>(&'a self, device: &B, u: usize, own: &'a Place) -> Done<&'a Place> {
+        let Unit { activation, output, .. } = self.plan.units[u];
+        if activation == Activation::Identity {
+            return Ok(own);
+        }
+        let shape = self.plan.shapes[output.0];
+        let scratch = self.plan.scratch[u].as_ref().expect("planned with the activation");
+        self.with_value(output, |y| {
+            self.at(own, shape, |gy| {
+                self.at_mut(scratch, shape, |gz| {
+                    device.activation_backward_into(y, activation, gy, gz, Update::Write)
+                })
+            })
+        })?;
+        Ok(scratch)
+    }
+
     fn batch_norm_backward(
         &self,
         device: &B,
         u: usize,
-        [weight, bias, stats]: [&Part; 3],
+        parts: &Parts,
         numbers: &Store<B::Tensor>,
         gradients: &mut Gradients<B>,
     ) -> Done {
+        let Parts { weight, bias: Some(bias), stats: Some(stats) } = parts else {
+            unreachable!("a batch norm has factors, what it adds, and statistics")
+        };
         let unit = &self.plan.units[u];
         let own = self.plan.gradients[unit.output.0].as_ref().expect("asked before");
         let shape = self.plan.shapes[unit.output.0];
@@ -247,8 +280,9 @@ impl<B: Training> Executor<B> {
             mean: stats.of::<B>(&gradients.moments.mean)?,
             inv_std: stats.of::<B>(&gradients.moments.inv_std)?,
         };
+        let own = self.before_activation(device, u, &own.place)?;
         self.with_value(unit.inputs[0], |x| {
-            self.at(&own.place, shape, |gy| {
+            self.at(own, shape, |gy| {
                 let mut slot = self.slots[place.slot].borrow_mut();
                 let to = BatchNormGradients {
                     x: view_mut::<B>(&mut slot, place, shape)?,
@@ -259,9 +293,13 @@ impl<B: Training> Executor<B> {
                 device.batch_norm_train_backward_into(x, factors, moments, gy, to, update)
             })
         })?;
-        for (to, sum) in [weight, bias].into_iter().zip(&gradients.norm) {
-            let to = to.of_mut::<B>(&mut gradients.trained)?;
-            device.add_backward_into(part.of::<B>(sum)?, to, Update::Write)?;
+        let places = [weight, bias].map(|to| gradients.place(parts, to));
+        for (to, sum) in places.iter().zip(&gradients.norm) {
+            device.add_backward_into(
+                part.of::<B>(sum)?,
+                to.of_mut::<B>(&mut gradients.trained)?,
+                Update::Write,
+            )?;
         }
         Ok(())
     }

@@ -52,11 +52,12 @@ impl<B: Training> Executor<B> {
         let io = |f: Map<'_, B>| self.with_value(unit.inputs[0], |x| self.at_mut(place, shape, |y| f(x, y)));
         match (op, kernel) {
             (_, Kernel::Weighted { forward, .. }) => {
-                if let (Some(parts), Mode::Training) = (parts, self.plan.mode) {
-                    let bias = parts.bias.as_ref().map(|bias| bias.of::<B>(&numbers.trained)).transpose()?;
-                    forward.set_weights(device, parts.weight.of::<B>(&numbers.trained)?, bias)?;
-                }
-                io(&mut |x, y| forward.run(device, x, y))
+                let (Some(parts), Mode::Training) = (parts, self.plan.mode) else {
+                    return io(&mut |x, y| forward.run(device, x, y));
+                };
+                let weights = parts.weight.of::<B>(&numbers.trained)?;
+                let bias = parts.bias.as_ref().map(|bias| bias.of::<B>(&numbers.trained)).transpose()?;
+                io(&mut |x, y| forward.run_with(device, weights, bias, x, y))
             }
             (Op::MaxPool(params), Kernel::MaxPool(argmax)) => {
                 io(&mut |x, y| device.max_pool2d_argmax_into(x, params, y, argmax))
@@ -84,7 +85,7 @@ impl<B: Training> Executor<B> {
                         mean: stats.of_mut::<B>(&mut moments.mean)?,
                         inv_std: stats.of_mut::<B>(&mut moments.inv_std)?,
                     };
-                    device.batch_norm_moments_into(x, norm, Some(running), moments, y)
+                    device.batch_norm_activation_into(x, norm, Some(running), moments, unit.activation, y)
                 })
             }
             (Op::Activation(f), _) => io(&mut |x, y| device.activation_into(x, f, y)),

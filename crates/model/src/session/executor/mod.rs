@@ -9,7 +9,7 @@ use tilewise_kernels::{
     DeviceTensor, DeviceView, PoolShape, Shape4, Tensor, Training, Update, View, ViewMut,
 };
 
-use super::store::{Layout, Parts, Store, flat};
+use super::store::{Layout, Part, Parts, Store, flat};
 use super::weighted::{Weighted, WeightedBackward, WeightedShape};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Op, Value};
@@ -54,7 +54,7 @@ impl<B: Training> Executor<B> {
         device: &B,
         graph: &Graph,
         layout: &Layout,
-        numbers: Option<&Store<Tensor>>,
+        numbers: Option<&Store<B::Tensor>>,
         input: Shape4,
         mode: Mode,
     ) -> Result<Self> {
@@ -72,13 +72,14 @@ impl<B: Training> Executor<B> {
             let Some(shape) = WeightedShape::of(op, x)? else { return Ok(Kernel::Plain) };
             let parts = layout.layers[unit.layer].as_ref().expect("it has weights");
             let Some(numbers) = numbers else {
-                let forward = Weighted::plan_empty(device, shape, parts.bias.is_some(), unit.activation)?;
+                let forward =
+                    Weighted::plan_without_weights(device, shape, parts.bias.is_some(), unit.activation)?;
                 let to_input = plan.gradients[plan.roots[unit.inputs[0].0].0].is_some();
                 let needed = plan.gradients[unit.output.0].is_some();
                 let backward = needed.then(|| WeightedBackward::plan(device, shape, to_input)).transpose()?;
                 return Ok(Kernel::Weighted { forward, backward });
             };
-            let forward = with_folded(graph, layout, numbers, unit, shape, |weights, bias| {
+            let forward = with_folded(device, graph, layout, numbers, unit, shape, |weights, bias| {
                 Weighted::plan(device, shape, weights, bias, unit.activation)
             })?;
             Ok(Kernel::Weighted { forward, backward: None })
@@ -94,14 +95,14 @@ impl<B: Training> Executor<B> {
         device: &B,
         graph: &Graph,
         layout: &Layout,
-        numbers: &Store<Tensor>,
+        numbers: &Store<B::Tensor>,
     ) -> Result<()> {
         for (unit, kernel) in self.plan.units.iter().zip(&mut self.kernels) {
             let Kernel::Weighted { forward, .. } = kernel else { continue };
             let op = &graph.layers()[unit.layer].op;
             let shape = WeightedShape::of(op, self.plan.shapes[unit.inputs[0].0])?.expect("it has weights");
             let parts = layout.layers[unit.layer].as_ref().expect("it has weights");
-            let packed = with_folded(graph, layout, numbers, unit, shape, |weights, bias| {
+            let packed = with_folded(device, graph, layout, numbers, unit, shape, |weights, bias| {
                 let weights = device.upload(&Tensor::from_vec(parts.weight.shape, weights.to_vec())?)?;
                 let bias = bias.map(|bias| {
                     device.upload(&Tensor::from_vec(Shape4::new(1, bias.len(), 1, 1), bias.to_vec())?)
@@ -112,6 +113,14 @@ impl<B: Training> Executor<B> {
             packed.map_err(|e| named(graph, unit, e))?;
         }
         Ok(())
+    }
+
+    /// Whether there is a gradient to everything that is trained.
+    pub fn reaches_all(&self, layout: &Layout) -> bool {
+        layout.layers.iter().enumerate().filter(|(_, parts)| parts.is_some()).all(|(layer, _)| {
+            let unit = self.plan.units.iter().find(|unit| unit.layer == layer);
+            unit.is_some_and(|unit| self.plan.gradients[unit.output.0].is_some())
+        })
     }
 
     /// Where the images of a batch go.
@@ -157,28 +166,30 @@ impl<B: Training> Executor<B> {
 }
 
 /// Calls `f` with the weights and the bias of a unit, its batch norm folded into them.
-fn with_folded<T>(
+fn with_folded<B: Training, T>(
+    device: &B,
     graph: &Graph,
     layout: &Layout,
-    numbers: &Store<Tensor>,
+    numbers: &Store<B::Tensor>,
     unit: &Unit,
     shape: WeightedShape,
     f: impl FnOnce(&[f32], Option<&[f32]>) -> Done<T>,
 ) -> Done<T> {
     let parts = layout.layers[unit.layer].as_ref().expect("it has weights");
-    let (weights, bias) =
-        (numbers.trained(&parts.weight), parts.bias.as_ref().map(|bias| numbers.trained(bias)));
-    let Some(norm) = unit.norm else { return f(weights, bias) };
+    let trained = |part: &Part| part.download(device, &numbers.trained);
+    let (weights, bias) = (trained(&parts.weight)?, parts.bias.as_ref().map(trained).transpose()?);
+    let Some(norm) = unit.norm else { return f(&weights, bias.as_deref()) };
     let (Op::BatchNorm { eps, .. }, Some(Parts { weight, bias: Some(beta), stats: Some(stats) })) =
         (graph.layers()[norm].op, &layout.layers[norm])
     else {
         unreachable!("a batch norm has factors, what it adds, and statistics")
     };
-    let [mean, var] = numbers.stats(stats);
+    let (mean, var) =
+        (stats.download(device, &numbers.running_mean)?, stats.download(device, &numbers.running_var)?);
     let scale: Vec<f32> =
-        numbers.trained(weight).iter().zip(var).map(|(gamma, v)| gamma / (v + eps).sqrt()).collect();
-    let shift =
-        numbers.trained(beta).iter().zip(mean).zip(&scale).map(|((beta, mean), scale)| beta - mean * scale);
+        trained(weight)?.iter().zip(var).map(|(gamma, v)| gamma / (v + eps).sqrt()).collect();
+    let beta = trained(beta)?;
+    let shift = beta.iter().zip(mean).zip(&scale).map(|((beta, mean), scale)| beta - mean * scale);
     let [weights, bias] = shape.folded(weights, bias, &scale, &shift.collect::<Vec<_>>());
     f(&weights, Some(&bias))
 }

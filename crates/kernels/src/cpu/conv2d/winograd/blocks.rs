@@ -14,6 +14,7 @@ const MOST: usize = 72;
 /// The blocks of a convolution. One with few tiles has tiles of several images in a block.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Blocks {
+    images: usize,
     /// Rows of tiles of an image, and tiles of a row.
     rows: usize,
     columns: usize,
@@ -59,12 +60,17 @@ impl Blocks {
         let bands = if all > 0 { nearest(all, nearest(TILES, longest).min(all)) } else { 0 };
         let most = longest * all.div_ceil(bands.max(1));
         let (part, band) = (EvenParts::new(columns, parts), EvenParts::new(all, bands));
-        Blocks { rows, columns, parts, part, bands, band, most }
+        Blocks { images, rows, columns, parts, part, bands, band, most }
     }
 
     /// Blocks of one group.
     pub fn count(&self) -> usize {
         self.parts * self.bands
+    }
+
+    /// Tiles of one group.
+    pub fn tiles(&self) -> usize {
+        self.images * self.rows * self.columns
     }
 
     /// The most tiles of a block, and of a row of it.

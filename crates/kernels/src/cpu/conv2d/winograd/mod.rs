@@ -9,7 +9,7 @@
 //! for each block                              about 48 tiles: whole rows, of several images where they are small
 //!     V[point][tile][channel] = B' x B        input.rs
 //!     for each panel of output channels       2 vectors
-//!         for each point                      the microkernel of cpu/gemm, U transformed when weights were set
+//!         for each point                      the microkernel of cpu/gemm, U = G w G' by weights.rs
 //!             products[point] = V[point] U[point]
 //!         y = A' products A                   output.rs, with bias and activation
 //! ```
@@ -17,8 +17,10 @@
 //! Lanes are channels before the product, output channels behind it. There is no test for an edge in any loop: the input is
 //! packed with zeros around it, and what lies beyond the output is not stored.
 //!
-//! Where there are fewer blocks than threads would need, all blocks are transformed first, then all panels of all blocks
-//! multiplied.
+//! That order reads U once for each block. Where there is more of U than of V it is the other way round, and where there are
+//! fewer blocks than threads would need: all blocks are transformed, then each panel meets all of them ([`Order`]). Then U need
+//! not be kept: a quarter of it, the weights as they are, come from memory, and some channels of a panel are transformed in the
+//! cache, as they are needed.
 //!
 //! A kernel with fewer taps has zeros for the others. What is not finite is computed again directly: repair.rs.
 
@@ -26,30 +28,27 @@ mod blocks;
 mod input;
 mod output;
 mod repair;
+mod run;
 mod scheme;
 mod transform;
 mod weights;
 
-use std::marker::PhantomData;
-use std::ops::Range;
-
-use self::blocks::{Block, Blocks, Run};
-use self::input::TransformInput;
-use self::output::{TransformOutput, staged_len};
+use self::blocks::{Blocks, Run};
+use self::output::staged_len;
+use self::run::{Call, Own};
 use self::scheme::Scheme;
 pub(crate) use self::scheme::Tile;
-use self::transform::{Points, Points4, Points5, Points6, Points8};
-use self::weights::Weights;
+use self::transform::{Points4, Points5, Points6, Points8};
+use self::weights::{Kept, Weights};
 use crate::cpu::Cpu;
-use crate::cpu::conv2d::engine::Spec;
-use crate::cpu::gemm::kernel::{Part, VectorsApart, accumulate};
-use crate::cpu::gemm::{Epilogue, EvenParts, Output, slice};
+use crate::cpu::conv2d::engine::{Filters, Spec};
+use crate::cpu::gemm::{Epilogue, EvenParts, Output};
 use crate::cpu::scratch::{LINE, whole_lines};
-use crate::cpu::threads::{SharedOut, for_each_item};
+use crate::cpu::threads::SharedOut;
 use crate::error::{Error, Result};
 use crate::shape::Update;
 use crate::shape::correlation::{Correlation, Placement};
-use crate::simd::{Isa, Simd, SimdOp};
+use crate::simd::Isa;
 use crate::tensor::{TensorView, TensorViewMut, checked_product};
 
 /// Whether there are such tiles for a correlation.
@@ -57,7 +56,16 @@ pub(super) fn computes(correlation: &Correlation, tile: Tile) -> bool {
     Scheme::new(correlation, tile).is_some()
 }
 
-/// A correlation by Winograd's algorithm, its weights transformed.
+/// What the outer loop goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// The transformed weights are all there, the inputs of one block at a time.
+    Blocks,
+    /// The transformed inputs are all there, the weights of one panel at a time.
+    Panels,
+}
+
+/// A correlation by Winograd's algorithm.
 #[derive(Debug, Clone)]
 pub(crate) struct Winograd {
     isa: Isa,
@@ -66,8 +74,6 @@ pub(crate) struct Winograd {
     output: [usize; 2],
     /// The input row and column that the first tap reads for output (0, 0).
     before: [isize; 2],
-    /// The position in the kernel of each tap of the scheme's square, where there is one.
-    taps: Vec<Option<usize>>,
     channels: usize,
     blocks: Blocks,
     layout: Layout,
@@ -75,8 +81,8 @@ pub(crate) struct Winograd {
     weights: Weights,
     pub(super) epilogues: Vec<Epilogue>,
     placement: Placement,
-    /// Strands, if they share all transformed inputs.
-    shared: Option<usize>,
+    order: Order,
+    strands: usize,
 }
 
 /// Where transformed inputs and products lie, in f32.
@@ -121,12 +127,18 @@ impl Layout {
     }
 }
 
+/// f32 of transformed weights (4 MiB) that are kept rather than found again, though each is used for few tiles.
+const FEW: usize = 1 << 20;
+
+/// f32 of transformed weights (16 MiB) that come from memory for each block, rather than from a cache.
+const MANY: usize = 4 << 20;
+
 impl Winograd {
-    /// With weights of zeros.
+    /// With weights of zeros; or with none to keep, as they come with each run.
     ///
     /// # Errors
     /// [`Error::Invalid`] unless [`computes`]; [`Error::Overflow`]; [`Error::OutOfMemory`].
-    pub fn new(cpu: &Cpu, spec: &Spec<'_>, tile: Tile, epilogues: Vec<Epilogue>) -> Result<Self> {
+    pub fn new(cpu: &Cpu, spec: &Spec<'_>, tile: Tile, epilogues: Vec<Epilogue>, keep: bool) -> Result<Self> {
         let Spec { op, images, groups, outputs, correlation, placement, .. } = *spec;
         let Correlation { channels, input, output, ref taps, .. } = *correlation;
         let (isa, lanes) = (cpu.isa(), cpu.isa().lanes());
@@ -144,30 +156,48 @@ impl Winograd {
         }
         let blocks = Blocks::new(images, output, scheme.outputs());
         let layout = Layout::new(op, isa, scheme, blocks.most()[0], channels)?;
-        let weights = Weights::new(op, isa, scheme, [groups, outputs, channels])?;
         // Of each phase whole vectors of channels.
         let vector = |phase, c| phase * channels.div_ceil(lanes) + c / lanes;
         let offset = |phase, c| vector(phase, c) * layout.rows * lanes + c % lanes;
         let of_phase = |phase| (0..channels).map(move |c| offset(phase, c));
         let offsets = (0..scheme.phases()).flat_map(of_phase).collect();
         let strands = cpu.thread_count();
-        let few = blocks.count().saturating_mul(groups) < 2 * strands;
+        let transformed =
+            checked_product(op, "packed weights", &[groups, outputs, channels, scheme.products()])?;
+        // 256,56x56 -> 256, whose weights fit a cache, loses a fifth; 512,32x32 -> 512 gains a tenth (AVX2).
+        let few_tiles = blocks.tiles() < outputs && (blocks.count() == 1 || transformed > MANY);
+        let few_blocks = strands > 1 && blocks.count().saturating_mul(groups) < 2 * strands;
+        let kept = match keep {
+            false => Kept::Nothing,
+            true if few_tiles && transformed > FEW && scheme.phases() == 1 => Kept::Given,
+            true => Kept::Transformed,
+        };
         Ok(Winograd {
             isa,
             scheme,
             input,
             output,
             before,
-            taps: grid,
             channels,
             blocks,
             layout,
             offsets,
-            weights,
+            weights: Weights::new(op, isa, scheme, [groups, outputs, channels], grid, kept)?,
             epilogues,
             placement,
-            shared: (strands > 1 && few).then_some(strands),
+            order: if few_tiles || few_blocks { Order::Panels } else { Order::Blocks },
+            strands,
         })
+    }
+
+    /// Whether it runs without being given weights.
+    pub fn keeps_weights(&self) -> bool {
+        self.weights.kept() != Kept::Nothing
+    }
+
+    /// Rows of the weights of a point: channels of all phases.
+    fn rows(&self) -> usize {
+        self.scheme.phases() * self.channels
     }
 
     /// Vectors of channels.
@@ -189,179 +219,93 @@ impl Winograd {
         whole_lines(rows * columns * self.isa.lanes())
     }
 
-    /// f32 of the products of a panel, and of what waits to be stored.
-    fn multiply_len(&self) -> usize {
-        self.layout.products_len + staged_len(self.scheme.outputs(), self.isa.lanes())
+    /// f32 of what waits to be stored.
+    fn staged_len(&self) -> usize {
+        whole_lines(staged_len(self.scheme.outputs(), self.isa.lanes()))
     }
 
     fn all_blocks(&self) -> usize {
         self.blocks.count() * self.epilogues.len()
     }
 
-    /// f32 of scratch for each strand.
-    pub fn strand_len(&self) -> usize {
-        let shared = match self.shared {
-            Some(strands) => (self.layout.input_len * self.all_blocks()).div_ceil(strands),
-            None => self.layout.input_len,
-        };
-        whole_lines(shared) + self.pack_len() + whole_lines(self.multiply_len())
+    /// How many blocks have products at the same time: all that a panel meets, if it meets them slice by slice.
+    fn blocks_at_once(&self) -> usize {
+        if self.weights.slices().1 == 1 { 1 } else { self.blocks.count() }
     }
 
-    /// As [`crate::cpu::conv2d::engine::Engine::set_weights`].
-    pub fn set_weights(&mut self, weight: impl Fn(usize, usize, usize, usize) -> f32 + Copy) {
-        let (isa, taps, weights) = (self.isa, &self.taps, &mut self.weights);
-        match (self.scheme.points(), self.scheme.taps) {
-            (4, _) => weights.set::<Points4, 4, 3>(isa, taps, weight),
-            (5, _) => weights.set::<Points5, 5, 2>(isa, taps, weight),
-            (6, 3) => weights.set::<Points6, 6, 3>(isa, taps, weight),
-            (6, 4) => weights.set::<Points6, 6, 4>(isa, taps, weight),
-            (6, _) => weights.set::<Points6, 6, 5>(isa, taps, weight),
-            (_, 3) => weights.set::<Points8, 8, 3>(isa, taps, weight),
-            _ => weights.set::<Points8, 8, 5>(isa, taps, weight),
+    /// f32 of scratch that all strands share: transformed inputs, or weights that the plan does not keep.
+    fn shared_len(&self) -> usize {
+        match self.order {
+            Order::Panels => whole_lines(self.layout.input_len * self.all_blocks()),
+            Order::Blocks if self.keeps_weights() => 0,
+            Order::Blocks => self.weights.all_len().iter().sum(),
         }
     }
 
-    /// Computes the convolution, on as many threads as there are strands.
+    /// f32 of scratch that each strand has for itself.
+    fn own_len(&self) -> usize {
+        match self.order {
+            Order::Blocks => {
+                let input_len = whole_lines(self.layout.input_len);
+                input_len + self.pack_len() + self.layout.products_len + self.staged_len()
+            }
+            Order::Panels => {
+                let products_len = self.layout.products_len * self.blocks_at_once();
+                let weights_len: usize = self.weights.panel_len().iter().sum();
+                self.pack_len().max(weights_len + products_len + self.staged_len())
+            }
+        }
+    }
+
+    /// f32 of scratch for each strand.
+    pub fn strand_len(&self) -> usize {
+        whole_lines(self.shared_len().div_ceil(self.strands)) + self.own_len()
+    }
+
+    /// Takes new weights, if it keeps any.
+    pub fn set_weights(&mut self, filters: Filters<'_>) {
+        match (self.scheme.points(), self.scheme.taps) {
+            (4, _) => self.weights.set::<Points4, 4, 3>(filters),
+            (5, _) => self.weights.set::<Points5, 5, 2>(filters),
+            (6, 3) => self.weights.set::<Points6, 6, 3>(filters),
+            (6, 4) => self.weights.set::<Points6, 6, 4>(filters),
+            (6, _) => self.weights.set::<Points6, 6, 5>(filters),
+            (_, 3) => self.weights.set::<Points8, 8, 3>(filters),
+            _ => self.weights.set::<Points8, 8, 5>(filters),
+        }
+    }
+
+    /// Computes the convolution, on as many threads as there are strands; with these weights, if it keeps none.
     ///
     /// # Safety
-    /// The views have the planned shapes.
+    /// The views have the planned shapes, and the filters those of the specification.
     pub unsafe fn run(
         &self,
+        filters: Option<Filters<'_>>,
         x: TensorView<'_>,
         y: &mut TensorViewMut<'_>,
         update: Update,
         strands: usize,
         scratch: &mut [f32],
     ) {
-        let out = Output::new(y, update);
-        match (self.scheme.points(), self.scheme.outputs(), self.scheme.step) {
-            (4, ..) => self.run_tiles::<Points4, 4, 2, 1>(x, out, strands, scratch),
-            (5, ..) => self.run_tiles::<Points5, 5, 4, 2>(x, out, strands, scratch),
-            (6, 2, _) => self.run_tiles::<Points6, 6, 2, 1>(x, out, strands, scratch),
-            (6, 3, _) => self.run_tiles::<Points6, 6, 3, 2>(x, out, strands, scratch),
-            (6, _, 1) => self.run_tiles::<Points6, 6, 4, 1>(x, out, strands, scratch),
-            (6, ..) => self.run_tiles::<Points6, 6, 4, 2>(x, out, strands, scratch),
-            (_, 4, _) => self.run_tiles::<Points8, 8, 4, 1>(x, out, strands, scratch),
-            _ => self.run_tiles::<Points8, 8, 6, 1>(x, out, strands, scratch),
-        }
-    }
-
-    fn run_tiles<P: Points<A>, const A: usize, const M: usize, const STEP: usize>(
-        &self,
-        x: TensorView<'_>,
-        out: Output,
-        strands: usize,
-        scratch: &mut [f32],
-    ) {
-        let len = self.strand_len();
-        assert!(scratch.len() >= strands * len, "the plan sized its scratch for {strands} strands");
-        let (vectors, points) = (self.vectors(), PhantomData::<P>);
-        let panels = self.weights.panels();
-        let base = SharedOut::new(scratch.as_mut_ptr());
-        let (pack_len, products_len, input_len) =
-            (self.pack_len(), self.multiply_len(), self.layout.input_len);
-        let blocks = self.all_blocks();
-        let load = |block: &Block, channels, input: *mut f32, own: *mut f32| {
-            // SAFETY: a strand's own part of the scratch.
-            let packed = unsafe { std::slice::from_raw_parts_mut(own, pack_len) };
-            let to = input;
-            self.isa.run(TransformInput::<P, A, STEP> { plan: self, x, block, channels, packed, to, points });
-        };
-        let multiply = |block: &Block, panels, input: *mut f32, own: *mut f32| {
-            // SAFETY: a strand's own part of the scratch, behind what is packed.
-            let scratch = unsafe { std::slice::from_raw_parts_mut(own.add(pack_len), products_len) };
-            let plan = self;
-            self.isa.run(Multiply::<P, A, M> { plan, x, block, panels, input, scratch, out, points });
-        };
-        if self.shared.is_none() {
-            for_each_item(strands, blocks, |strand, item| {
-                let block = self.blocks.block(item);
-                // SAFETY: strands have parts of their own, within the scratch as asserted.
-                let input = unsafe { base.get().add(strand * len) };
-                let own = input.wrapping_add(whole_lines(input_len));
-                load(&block, 0..vectors, input, own);
-                multiply(&block, 0..panels, input, own);
-            });
-            return;
-        }
-        // A few items for each strand, so that none waits long for the last.
-        let chunks = |most: usize| (4 * strands).div_ceil(blocks.max(1)).min(most);
-        // SAFETY: within the scratch, as its parts for all strands cover the inputs of all blocks.
-        let input = |block: usize| unsafe { base.get().add(block * input_len) };
-        let own = |strand: usize| {
-            let own_len = pack_len + whole_lines(products_len);
-            // SAFETY: behind the inputs, for each strand its own.
-            unsafe { base.get().add(whole_lines(blocks * input_len) + strand * own_len) }
-        };
-        let parts = chunks(vectors);
-        for_each_item(strands, blocks * parts, |strand, item| {
-            let (first, count) = EvenParts::new(vectors, parts).part(item % parts);
-            let block = item / parts;
-            load(&self.blocks.block(block), first..first + count, input(block), own(strand));
-        });
-        let parts = chunks(panels);
-        for_each_item(strands, blocks * parts, |strand, item| {
-            let (first, count) = EvenParts::new(panels, parts).part(item % parts);
-            let block = item / parts;
-            multiply(&self.blocks.block(block), first..first + count, input(block), own(strand));
-        });
-    }
-}
-
-/// Some panels of a block whose input is transformed.
-struct Multiply<'a, P, const A: usize, const M: usize> {
-    plan: &'a Winograd,
-    x: TensorView<'a>,
-    block: &'a Block,
-    panels: Range<usize>,
-    input: *const f32,
-    /// [`Winograd::multiply_len`] f32.
-    scratch: &'a mut [f32],
-    out: Output,
-    points: PhantomData<P>,
-}
-
-impl<P: Points<A>, const A: usize, const M: usize> SimdOp for Multiply<'_, P, A, M> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Multiply { plan, x, block, panels, input, scratch, out, points } = self;
-        let Layout { strip: strip_len, point, products, products_len, .. } = plan.layout;
-        let (sums, staged) = scratch.split_at_mut(products_len);
-        let sums = sums.as_mut_ptr();
-        let tiles = block.tiles();
-        let (strips, count) = (plan.layout.strips(tiles), tiles.div_ceil(plan.layout.rows));
-        for panel in panels {
-            let row = plan.weights.vectors(panel) * S::LANES;
-            for p in 0..A * A {
-                let phases = plan.scheme.phases_at([p / A, p % A]);
-                let (first, end) = (phases.start * plan.channels, phases.end * plan.channels);
-                let slice = slice(S::ISA, end - first);
-                for k in (first..end).step_by(slice) {
-                    let offsets = &plan.offsets[k..(k + slice).min(end)];
-                    let b = plan.weights.point(block.group, panel, p)[k * row..].as_ptr();
-                    let part = Part { offsets, b, first: k == first };
-                    for strip in 0..count {
-                        let (tile, rows) = strips.part(strip);
-                        // SAFETY: the layout has room for every strip at every offset of a point, and for the sums of its
-                        // tiles; the weights of a point have a row for each channel.
-                        unsafe {
-                            let a = VectorsApart(input.add(p * point + strip * strip_len));
-                            accumulate(
-                                simd,
-                                rows,
-                                row / S::LANES,
-                                a,
-                                part,
-                                sums.add(p * products + tile * row),
-                            );
-                        }
-                    }
-                }
-            }
-            let products = sums.cast_const();
-            TransformOutput::<P, A, M> { plan, x, block, panel, products, staged, out, points }.run(simd);
+        assert!(filters.is_some() != self.keeps_weights(), "weights are kept, or given");
+        let strands = strands.min(self.strands);
+        assert!(
+            scratch.len() >= self.strands * self.strand_len(),
+            "the plan sized its scratch for all strands"
+        );
+        let (shared, own) = scratch.split_at_mut(self.shared_len());
+        let own = Own { base: SharedOut::new(own.as_mut_ptr()), len: self.own_len() };
+        let call = Call { plan: self, filters, x, out: Output::new(y, update), strands, own };
+        match (self.scheme.points(), self.scheme.taps, self.scheme.step) {
+            (4, ..) => call.run::<Points4, 4, 3, 2, 1>(shared),
+            (5, ..) => call.run::<Points5, 5, 2, 4, 2>(shared),
+            (6, 3, 1) => call.run::<Points6, 6, 3, 4, 1>(shared),
+            (6, 3, _) => call.run::<Points6, 6, 3, 4, 2>(shared),
+            (6, 4, _) => call.run::<Points6, 6, 4, 3, 2>(shared),
+            (6, ..) => call.run::<Points6, 6, 5, 2, 1>(shared),
+            (_, 3, _) => call.run::<Points8, 8, 3, 6, 1>(shared),
+            _ => call.run::<Points8, 8, 5, 4, 1>(shared),
         }
     }
 }

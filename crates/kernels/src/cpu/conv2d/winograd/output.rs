@@ -34,6 +34,8 @@ pub(super) struct TransformOutput<'a, P, const A: usize, const M: usize> {
     pub x: TensorView<'a>,
     pub block: &'a Block,
     pub panel: usize,
+    /// The weights of the panel, as they were given.
+    pub given: &'a [f32],
     /// `[point][tile][vector][lane]`
     pub products: *const f32,
     /// [`staged_len`] f32.
@@ -47,7 +49,7 @@ impl<P: Points<A>, const A: usize, const M: usize> SimdOp for TransformOutput<'_
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let TransformOutput { plan, x, block, panel, products, staged, out, .. } = self;
+        let TransformOutput { plan, x, block, panel, given, products, staged, out, .. } = self;
         assert!(staged.len() >= staged_len(M, S::LANES));
         let staged = staged.as_mut_ptr();
         let at = &plan.placement;
@@ -87,7 +89,8 @@ impl<P: Points<A>, const A: usize, const M: usize> SimdOp for TransformOutput<'_
                                     x,
                                     image,
                                     group,
-                                    panel,
+                                    given,
+                                    row: vectors * S::LANES,
                                     v,
                                     finish,
                                     at: [y, x0],

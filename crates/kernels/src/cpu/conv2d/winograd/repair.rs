@@ -16,8 +16,9 @@ pub(super) struct Repair<'a, P, const A: usize, const M: usize> {
     pub x: TensorView<'a>,
     pub image: usize,
     pub group: usize,
-    /// The panel, and which of its vectors.
-    pub panel: usize,
+    /// The weights of the panel, as they were given; f32 of a row of them, and which of its vectors.
+    pub given: &'a [f32],
+    pub row: usize,
     pub v: usize,
     pub finish: Finish<'a, P, A, M>,
     /// The first output.
@@ -57,18 +58,18 @@ impl<P: Points<A>, const A: usize, const M: usize> Repair<'_, P, A, M> {
         let plan = self.plan;
         let [height, width] = plan.input;
         let planes = &self.x.image(self.image)[self.group * plan.channels * height * width..];
-        let row = plan.weights.vectors(self.panel) * S::LANES;
         let side = plan.scheme.side;
-        let weights = plan.weights.given(self.group, self.panel);
+        let taps = plan.weights.taps();
         let position = |axis: usize, tap: usize| {
             let input = plan.before[axis] + (at[axis] * plan.scheme.step + tap) as isize;
             usize::try_from(input).ok().filter(|&input| input < plan.input[axis])
         };
         let mut sum = simd.splat(0.0);
         for (c, plane) in planes.chunks_exact(height * width).take(plan.channels).enumerate() {
-            for (tap, _) in plan.taps.iter().enumerate().filter(|(_, tap)| tap.is_some()) {
+            for (tap, _) in taps.iter().enumerate().filter(|(_, tap)| tap.is_some()) {
                 let (Some(y), Some(x)) = (position(0, tap / side), position(1, tap % side)) else { continue };
-                let weights = &weights[(c * plan.taps.len() + tap) * row + self.v * S::LANES..][..S::LANES];
+                let weights =
+                    &self.given[(c * taps.len() + tap) * self.row + self.v * S::LANES..][..S::LANES];
                 // SAFETY: a vector was sliced.
                 let weights = unsafe { simd.load(weights.as_ptr()) };
                 sum = simd.mul_add(simd.splat(plane[y * width + x]), weights, sum);

@@ -71,6 +71,11 @@ impl Scheme {
         self.outputs() + self.taps - 1
     }
 
+    /// Products of a tile and a channel: the points of all phases.
+    pub fn products(&self) -> usize {
+        self.points().pow(2) * self.phases()
+    }
+
     /// Phases of the kernel.
     pub fn phases(&self) -> usize {
         self.step * self.step
