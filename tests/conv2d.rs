@@ -174,6 +174,7 @@ proptest! {
         hold(laws::nothing_outside_the_output_is_written(&case))?;
         hold(laws::scratch_garbage_does_not_matter(&case))?;
         hold(laws::weights_can_be_replaced(&case))?;
+        hold(laws::weights_may_come_with_a_run(&case))?;
     }
 
     #[test]
@@ -236,6 +237,7 @@ proptest! {
     #[test]
     fn weights_can_be_replaced(case in cases(problems())) {
         hold(laws::weights_can_be_replaced(&case))?;
+        hold(laws::weights_may_come_with_a_run(&case))?;
     }
 
     #[test]
@@ -428,6 +430,7 @@ fn threads_do_not_change_bits_of_large_problems() {
         "n9c40h7w7_o70k3x3p1",
         // Rows of tiles in parts.
         "n1c16h9w700_o16k3x3p1",
+        DEEP,
     ] {
         let case: Case = text.parse().unwrap();
         laws::threads_do_not_change_bits(&case).unwrap();
@@ -448,6 +451,19 @@ fn gradients_of_large_problems_keep_their_laws() {
     ] {
         laws::gradients_keep_their_laws(&text.parse().unwrap()).unwrap();
     }
+}
+
+/// More weights than tiles: they are transformed a few channels at a time, as they are needed.
+const DEEP: &str = "n1c260h12w13_o130k3x3p1+relu";
+
+#[test]
+fn weights_that_are_transformed_as_they_are_needed_keep_the_laws() {
+    let case: Case = DEEP.parse().unwrap();
+    check::verify(&case).unwrap();
+    laws::nothing_outside_the_output_is_written(&case).unwrap();
+    laws::scratch_garbage_does_not_matter(&case).unwrap();
+    laws::weights_can_be_replaced(&case).unwrap();
+    laws::weights_may_come_with_a_run(&case).unwrap();
 }
 
 #[test]

@@ -306,6 +306,7 @@ impl<'a> TensorView<'a> {
     ///
     /// # Panics
     /// If `n` is outside the batch, as slices do.
+    #[inline]
     pub fn image(&self, n: usize) -> &'a [f32] {
         assert!(n < self.shape.n, "image {n} of {}", self.shape);
         let start = n * self.batch_stride;
@@ -316,6 +317,7 @@ impl<'a> TensorView<'a> {
     ///
     /// # Panics
     /// If an index is outside the shape, as slices do.
+    #[inline]
     pub fn plane(&self, n: usize, c: usize) -> &'a [f32] {
         let len = self.shape.plane_len();
         &self.image(n)[c * len..(c + 1) * len]

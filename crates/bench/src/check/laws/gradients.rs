@@ -277,6 +277,47 @@ pub fn weights_can_be_replaced(case: &Case) -> Result<(), Broken> {
     Ok(())
 }
 
+/// A convolution that is given its weights with each run gives what one does that has packed them.
+///
+/// # Errors
+/// The first element that differs.
+pub fn weights_may_come_with_a_run(case: &Case) -> Result<(), Broken> {
+    let given = Given::of(case).map_err(words)?;
+    for device in CheckOptions::of_tests().devices() {
+        let law = || {
+            let forward = device.solve(&case.problem, &given.inputs, None)?;
+            let backward = device.gradients(&given.problem, &given.inputs, &given.gy)?;
+            let [y, gx] = match &device {
+                Device::Cpu(cpu) => given_with_a_run(cpu, &case.problem, &given)?,
+                Device::Gpu(gpu) => given_with_a_run(gpu, &case.problem, &given)?,
+            };
+            Ok(same_bits(forward[0].data(), y.data()).and(same_bits(backward[0].data(), gx.data())))
+        };
+        law()
+            .map_err(words)
+            .flatten()
+            .map_err(|what| format!("{case} on {} with the weights of a run: {what}", device.name()))?;
+    }
+    Ok(())
+}
+
+/// The result and the gradient to the input, by plans without weights.
+fn given_with_a_run<B: Training>(device: &B, problem: &Problem, given: &Given) -> Kernels<[Tensor; 2]> {
+    let Problem::Conv2d { shape, activation, .. } = *problem else {
+        panic!("{} has weights of its own", problem.op())
+    };
+    let weights = device.upload(&given.inputs.tensors[1])?;
+    let bias = given.inputs.tensors.get(2).map(|bias| per_channel(device, bias)).transpose()?;
+    let (w, b) = (weights.view(), bias.as_ref().map(|bias| bias.view()));
+    let (x, gy) = (device.upload(&given.inputs.tensors[0])?, device.upload(&given.gy)?);
+    let (mut y, mut gx) = (device.empty(given.gy.shape())?, device.empty(x.shape())?);
+    let mut plan = device.plan_conv2d_without_weights(shape, bias.is_some(), activation)?;
+    device.conv2d_with_into(&mut plan, w, b, x.view(), y.view_mut())?;
+    let mut plan = device.plan_conv2d_backward_input_without_weights(shape)?;
+    device.conv2d_backward_input_with_into(&mut plan, w, gy.view(), gx.view_mut(), Update::Write)?;
+    Ok([device.download(&y)?, device.download(&gx)?])
+}
+
 /// The result and the gradient to the input, by plans whose weights are replaced.
 fn replaced<B: Training>(
     device: &B,

@@ -15,7 +15,7 @@ use super::{CheckOptions, Device, kernels, ways};
 use crate::case::{Case, Inputs, Problem};
 pub use gradients::{
     gradients_are_adjoint, gradients_keep_their_laws, gradients_keep_their_laws_on, other_shapes_are_refused,
-    weights_can_be_replaced,
+    weights_can_be_replaced, weights_may_come_with_a_run,
 };
 
 /// Why a law does not hold: the way, the case, and what was seen.
