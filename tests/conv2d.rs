@@ -458,12 +458,14 @@ const DEEP: &str = "n1c260h12w13_o130k3x3p1+relu";
 
 #[test]
 fn weights_that_are_transformed_as_they_are_needed_keep_the_laws() {
-    let case: Case = DEEP.parse().unwrap();
-    check::verify(&case).unwrap();
-    laws::nothing_outside_the_output_is_written(&case).unwrap();
-    laws::scratch_garbage_does_not_matter(&case).unwrap();
-    laws::weights_can_be_replaced(&case).unwrap();
-    laws::weights_may_come_with_a_run(&case).unwrap();
+    for text in [DEEP, "n2c70h21w23_o70k3x3s2p1+relu", "n1c40h9w10_o90k5x5p2"] {
+        let case: Case = text.parse().unwrap();
+        check::verify(&case).unwrap();
+        laws::nothing_outside_the_output_is_written(&case).unwrap();
+        laws::scratch_garbage_does_not_matter(&case).unwrap();
+        laws::weights_can_be_replaced(&case).unwrap();
+        laws::weights_may_come_with_a_run(&case).unwrap();
+    }
 }
 
 #[test]

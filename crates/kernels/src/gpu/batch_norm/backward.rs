@@ -246,6 +246,7 @@ mod tests {
     use crate::backend::Affine;
     use crate::gpu::testing::{Gapped, close, devices, noise, same};
     use crate::tensor::{Shape4, Tensor};
+    use crate::training::Training;
     use crate::{BatchNorm, Cpu};
 
     const SHAPES: [[usize; 4]; 7] = [

@@ -133,6 +133,9 @@ const FEW: usize = 1 << 20;
 /// f32 of transformed weights (16 MiB) that come from memory for each block, rather than from a cache.
 const MANY: usize = 4 << 20;
 
+/// f32 of transformed inputs (6 MiB) that are near enough for each panel to meet all of them.
+const NEAR: usize = 3 << 19;
+
 impl Winograd {
     /// With weights of zeros; or with none to keep, as they come with each run.
     ///
@@ -164,8 +167,10 @@ impl Winograd {
         let strands = cpu.thread_count();
         let transformed =
             checked_product(op, "packed weights", &[groups, outputs, channels, scheme.products()])?;
-        // 256,56x56 -> 256, whose weights fit a cache, loses a fifth; 512,32x32 -> 512 gains a tenth (AVX2).
-        let few_tiles = blocks.tiles() < outputs && (blocks.count() == 1 || transformed > MANY);
+        // Panel by panel 256,56x56 -> 256, whose weights fit a cache, loses a fifth, and so does 1024,32x32 -> 512, whose
+        // inputs do not; 512,32x32 -> 512 gains a tenth (AVX2).
+        let near = layout.input_len.saturating_mul(blocks.count()) <= NEAR;
+        let few_tiles = blocks.tiles() < outputs && (blocks.count() == 1 || (transformed > MANY && near));
         let few_blocks = strands > 1 && blocks.count().saturating_mul(groups) < 2 * strands;
         let kept = match keep {
             false => Kept::Nothing,
