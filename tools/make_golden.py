@@ -90,6 +90,9 @@ def conv2d(d: Draw) -> Problem:
         kernel, stride, sides = [1, 1], [1, 1], [0, 0, 0, 0]
     elif d.chance(0.25):  # what most networks are made of
         kernel, stride, dilation = [3, 3], [1, 1], [1, 1]
+    elif d.chance(0.5):  # what else there are fast algorithms for
+        side, step = d.one_of((5, 1), (3, 2), (7, 2))
+        kernel, stride, dilation = [side, side], [step, step], [1, 1]
     reach = [dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
     h = d.between(max(1, reach[0] - sides[0] - sides[1]), reach[0] + 7)
     w = d.between(max(1, reach[1] - sides[2] - sides[3]), reach[1] + 7)
