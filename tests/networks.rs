@@ -11,7 +11,8 @@ use tilewise_kernels::{
 };
 use tilewise_model::{Graph, Loss, Op, Optimiser, Session, Step, Target, Value, Weights};
 
-const EPS: f32 = 1e-5;
+/// Larger than usual: 1e-5 enlarges the roundings of a nearly constant feature map 300 times, and two such norms 100,000 times.
+const EPS: f32 = 1e-2;
 
 /// A network run layer by layer on the portable CPU.
 struct Plain<'a> {
