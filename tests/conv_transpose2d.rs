@@ -15,7 +15,11 @@ fn problems() -> impl Strategy<Value = Problem> {
     let channels = prop_oneof![(Just(1usize), 1..12usize, 1..36usize), (2..5usize, 1..4usize, 1..4usize)];
     let pair = |range: std::ops::Range<usize>| (range.clone(), range);
     let window = (pair(1..5), pair(1..5), pair(1..4), prop::array::uniform4(0..3usize), pair(0..4));
-    (0..3usize, channels, window, pair(1..12), any::<bool>(), prop::sample::select(&Activation::ALL[..]))
+    // The kernel is the stride, and nothing is cut off: an algorithm of its own.
+    let spread = pair(1..5).prop_map(|kernel| (kernel, kernel, (1, 1), [0; 4], (0, 0)));
+    let window = prop_oneof![3 => window, 1 => spread];
+    let size = (1..12usize, 1..20usize);
+    (0..3usize, channels, window, size, any::<bool>(), prop::sample::select(&Activation::ALL[..]))
         .prop_filter_map(
             "the padding cuts all of it away",
             |(

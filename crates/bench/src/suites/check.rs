@@ -279,6 +279,7 @@ fn sweeps() -> Vec<String> {
         texts.push(format!("n1c17h2w{w}_o33k1x1+ints+seed{w}"));
         texts.push(format!("n1c6h4w{w}_o6k3x3p1g6+ints+seed{w}"));
         texts.push(format!("conv_transpose2d:n1c3h2w{w}_o5k3x3s2p1+ints+seed{w}"));
+        texts.push(format!("conv_transpose2d:n1c5h3w{w}_o{}k2x2s2+ints+seed{w}", 1 + w % 13));
         texts.push(format!("max_pool2d:n1c2h5w{}_k2x2+ceil+seed{w}", w + 1));
         texts.push(format!("avg_pool2d:n1c2h5w{w}_k3x3s2p1+seed{w}"));
         texts.push(format!("add:n1c1h1w{w}+seed{w}"));

@@ -1,6 +1,6 @@
 //! Convolution as sums over taps: what convolution and each phase of a transposed convolution have in common.
 
-use crate::shape::{Conv2dShape, ConvTranspose2dShape, LinearShape};
+use crate::shape::{Conv2dShape, ConvTranspose2dShape, LinearShape, Padding};
 
 /// One group's sums: `y[i][j] = sum over channels and taps of x[c][i * step + tap] * w`, zeros outside the input.
 ///
@@ -71,7 +71,12 @@ impl Correlation {
 
     /// That of a fully connected layer: each feature is a channel of one pixel.
     pub fn linear(shape: &LinearShape) -> Self {
-        Self::new(shape.in_features(), [1, 1], [1, 1], [1, 1], [1, 1], |_, _| Some(0))
+        Self::pointwise(shape.in_features(), [1, 1])
+    }
+
+    /// One tap: each output from the input at its place.
+    fn pointwise(channels: usize, plane: [usize; 2]) -> Self {
+        Self::new(channels, plane, plane, [1, 1], [1, 1], |_, _| Some(0))
     }
 
     /// The outputs `phase + stride * (i, j)` of a transposed convolution: each is a sum over those taps whose
@@ -192,5 +197,39 @@ impl Phases {
         phases.sort_unstable();
         phases.dedup();
         phases
+    }
+}
+
+/// A transposed convolution whose kernel is its stride: each input is spread over outputs of its own, so that all taps are columns
+/// of one matrix product. (The up-convolutions of a U-Net.)
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spread {
+    /// Rows and columns of the kernel, and from one input's outputs to the next's.
+    pub kernel: [usize; 2],
+    /// Columns of the input.
+    pub width: usize,
+    /// Elements of a plane of the output.
+    pub plane: usize,
+}
+
+impl Spread {
+    /// If it is one: nothing cut off by padding, no outputs but those of the inputs.
+    pub fn new(shape: &ConvTranspose2dShape) -> Option<Self> {
+        let (params, input, output, kernel) = (shape.params(), shape.input(), shape.output(), shape.kernel());
+        let whole = [output.h, output.w] == [input.h * kernel[0], input.w * kernel[1]];
+        let alone =
+            kernel == params.stride && params.dilation == [1, 1] && params.padding == Padding::default();
+        (whole && alone).then_some(Spread { kernel, width: input.w, plane: output.plane_len() })
+    }
+
+    /// The product's left side.
+    pub fn correlation(shape: &ConvTranspose2dShape) -> Correlation {
+        let input = shape.input();
+        Correlation::pointwise(input.c / shape.params().groups, [input.h, input.w])
+    }
+
+    /// Outputs of an input.
+    pub fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
     }
 }

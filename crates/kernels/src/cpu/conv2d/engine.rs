@@ -11,7 +11,7 @@ use crate::cpu::conv2d::pointwise::Pointwise;
 use crate::cpu::conv2d::winograd::{self, Tile, Winograd};
 use crate::cpu::gemm::{Epilogue, Panels, Rows};
 use crate::error::Result;
-use crate::shape::correlation::{Correlation, Placement};
+use crate::shape::correlation::{Correlation, Placement, Spread};
 use crate::shape::{Accuracy, Activation, Conv2dAlgo, Update};
 use crate::simd::Isa;
 use crate::tensor::{TensorView, TensorViewMut};
@@ -82,6 +82,12 @@ impl<'a> Filters<'a> {
         self.weights.shape().plane_len()
     }
 
+    /// The kernels of a channel of a group, output by output; of [`Filters::by_channel`].
+    pub fn channel(&self, group: usize, channel: usize) -> &'a [f32] {
+        debug_assert!(self.by_channel);
+        self.weights.image(group * self.of_group + channel)
+    }
+
     /// A kernel: of a group, an output of the group, and a channel of the group.
     #[inline(always)]
     pub fn kernel(&self, group: usize, output: usize, channel: usize) -> &'a [f32] {
@@ -93,11 +99,21 @@ impl<'a> Filters<'a> {
 /// An algorithm with its weights, in the layout that it reads.
 #[derive(Debug, Clone)]
 pub(crate) struct Engine {
+    cpu: Cpu,
     algo: Conv2dAlgo,
     why: &'static str,
     kind: Kind,
     /// The position in the kernel of each tap that is read.
     taps: Vec<usize>,
+}
+
+/// The right sides of a product, with one for each group.
+fn right_sides(isa: Isa, spec: &Spec<'_>) -> Result<Vec<Panels>> {
+    (0..spec.groups).map(|_| Panels::new(isa, spec.correlation.depth(), spec.outputs)).collect()
+}
+
+fn epilogues(spec: &Spec<'_>) -> Result<Vec<Epilogue>> {
+    (0..spec.groups).map(|_| Epilogue::new(spec.outputs, spec.activation)).collect()
 }
 
 #[derive(Debug, Clone)]
@@ -125,17 +141,14 @@ impl Engine {
             None => choose(isa, &spec, allowed),
             Some(algo) => (algo, "asked for by name"),
         };
-        let panels = || -> Result<Vec<Panels>> {
-            (0..spec.groups).map(|_| Panels::new(isa, spec.correlation.depth(), spec.outputs)).collect()
-        };
-        let epilogues = || -> Result<Vec<Epilogue>> {
-            (0..spec.groups).map(|_| Epilogue::new(spec.outputs, spec.activation)).collect()
-        };
+        let (panels, epilogues) = (|| right_sides(isa, &spec), || epilogues(&spec));
         let winograd = |tile| Winograd::new(cpu, &spec, tile, epilogues()?, keep).map(Kind::Winograd);
         let kind = match algo {
             Conv2dAlgo::Direct | Conv2dAlgo::Depthwise => Kind::Direct(Direct::new(isa, &spec)?),
             Conv2dAlgo::FewOutputs => Kind::FewOutputs(FewOutputs::new(isa, &spec)?),
-            Conv2dAlgo::Pointwise => Kind::Pointwise(Pointwise::new(isa, &spec, panels()?, epilogues()?)?),
+            Conv2dAlgo::Pointwise => {
+                Kind::Pointwise(Pointwise::new(isa, &spec, None, panels()?, epilogues()?)?)
+            }
             Conv2dAlgo::Im2col => Kind::Im2col(Im2col::new(isa, &spec, panels()?, epilogues()?)?),
             Conv2dAlgo::ImplicitGemm => {
                 Kind::Implicit(ImplicitGemm::new(cpu, &spec, panels()?, epilogues()?)?)
@@ -146,7 +159,15 @@ impl Engine {
             Conv2dAlgo::WinogradF6 => winograd(Tile::Six)?,
         };
         let taps = spec.correlation.taps.iter().map(|tap| tap.index).collect();
-        Ok(Engine { algo, why, kind, taps })
+        Ok(Engine { cpu: *cpu, algo, why, kind, taps })
+    }
+
+    /// A transposed convolution whose kernel is its stride, as one product: its outputs are as many as taps of output channels.
+    pub fn spread(cpu: &Cpu, spec: Spec<'_>, spread: Spread) -> Result<Self> {
+        let (panels, epilogues) = (right_sides(cpu.isa(), &spec)?, epilogues(&spec)?);
+        let kind = Kind::Pointwise(Pointwise::new(cpu.isa(), &spec, Some(spread), panels, epilogues)?);
+        let why = "the kernel is the stride: all taps are columns of one matrix product over the pixels as they lie";
+        Ok(Engine { cpu: *cpu, algo: Conv2dAlgo::Pointwise, why, kind, taps: (0..spread.taps()).collect() })
     }
 
     /// The algorithm.
@@ -189,7 +210,15 @@ impl Engine {
             Kind::FewOutputs(e) => return e.set_weights(weight),
             Kind::Implicit(e) => &mut e.panels,
             Kind::Im2col(e) => &mut e.panels,
-            Kind::Pointwise(e) => &mut e.panels,
+            Kind::Pointwise(e) => {
+                if e.is_spread() {
+                    for (group, panels) in e.panels.iter_mut().enumerate() {
+                        panels.fill_rows(&self.cpu, |channel| filters.channel(group, channel));
+                    }
+                    return;
+                }
+                &mut e.panels
+            }
         };
         for (group, panels) in panels.iter_mut().enumerate() {
             panels.fill(|k| {

@@ -1,5 +1,5 @@
 //! A transposed convolution with its weights: one correlation per phase of the stride ([`Phases`]), each by the algorithm that
-//! suits it.
+//! suits it; or one product, where the kernel is the stride ([`Spread`]).
 //!
 //! So every product is computed once. Outputs that no tap reaches are filled in beforehand.
 
@@ -7,7 +7,7 @@ use crate::cpu::conv2d::engine::{Engine, Filters, Spec};
 use crate::cpu::plan::Description;
 use crate::cpu::{Cpu, threads};
 use crate::error::Result;
-use crate::shape::correlation::Phases;
+use crate::shape::correlation::{Phases, Placement, Spread};
 use crate::shape::{Accuracy, Activation, Conv2dAlgo, ConvTranspose2dShape, Update};
 use crate::tensor::{Shape4, Tensor, TensorView, TensorViewMut, checked_product};
 
@@ -35,23 +35,30 @@ impl PhasedEngine {
         keep: bool,
     ) -> Result<Self> {
         let output = shape.output();
-        let Phases { reached, leave_gaps } = Phases::new(&shape);
-        let phases = reached
-            .iter()
-            .map(|(correlation, placement)| {
-                let spec = Spec {
-                    op,
-                    images: output.n,
-                    groups: shape.params().groups,
-                    outputs: shape.weights().c,
-                    correlation,
-                    placement: *placement,
-                    activation,
-                    accuracy,
-                };
-                Engine::new(cpu, spec, None, keep, |_| true)
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let spec = |outputs, correlation, placement| Spec {
+            op,
+            images: output.n,
+            groups: shape.params().groups,
+            outputs,
+            correlation,
+            placement,
+            activation,
+            accuracy,
+        };
+        let (outputs, Phases { reached, leave_gaps }) = (shape.weights().c, Phases::new(&shape));
+        let phases = match Spread::new(&shape).filter(|spread| spread.taps() > 1) {
+            Some(spread) => {
+                let (columns, correlation) = (outputs * spread.taps(), Spread::correlation(&shape));
+                let placement = Placement::dense([output.h, output.w]);
+                vec![Engine::spread(cpu, spec(columns, &correlation, placement), spread)?]
+            }
+            None => reached
+                .iter()
+                .map(|(correlation, placement)| {
+                    Engine::new(cpu, spec(outputs, correlation, *placement), None, keep, |_| true)
+                })
+                .collect::<Result<Vec<_>>>()?,
+        };
         let fill = if leave_gaps {
             Some(cpu.activation(&Tensor::zeros(Shape4::new(1, output.c, 1, 1))?, activation)?)
         } else {

@@ -30,7 +30,7 @@ use std::ops::Range;
 pub(crate) use blocking::{Blocking, EvenParts};
 pub use kernel::{MicrokernelProbe, probe_microkernel};
 pub(crate) use panels::{Panels, transpose_into};
-pub(crate) use store::{Epilogue, Planes, store_planes, store_rows};
+pub(crate) use store::{Epilogue, Planes, store_planes, store_rows, store_spread};
 
 use crate::cpu::scratch::whole_lines;
 use crate::cpu::threads::{SharedOut, for_each_item};

@@ -4,6 +4,7 @@ use crate::cpu::activation::apply;
 use crate::cpu::gemm::Stretch;
 use crate::cpu::scratch::Scratch;
 use crate::error::Result;
+use crate::shape::correlation::Spread;
 use crate::shape::{Activation, Update};
 use crate::simd::{MAX_LANES, Simd};
 
@@ -23,9 +24,11 @@ impl Epilogue {
         Ok(Epilogue { bias, activation, columns })
     }
 
-    /// Replaces the bias: one value per column.
+    /// Replaces the bias: one value per column, or for each so many of them.
     pub fn set_bias(&mut self, bias: &[f32]) {
-        self.bias.as_mut_slice()[..self.columns].copy_from_slice(bias);
+        let each = self.columns / bias.len().max(1);
+        let columns = self.bias.as_mut_slice()[..self.columns].chunks_exact_mut(each.max(1));
+        columns.zip(bias).for_each(|(columns, bias)| columns.fill(*bias));
     }
 
     /// Row `i`, vector `v`, finished.
@@ -110,6 +113,81 @@ pub(crate) unsafe fn store_planes<S: Simd>(
                 }
             }
         }
+    }
+}
+
+/// Writes rows as the outputs of inputs that are spread: row i is input `first + i` of its plane, a column a tap of an output
+/// channel, `[channel][tap]`.
+///
+/// # Safety
+/// The outputs of these inputs, in planes from `out` on, can be written (read, if they are added to) for every row and column of the
+/// epilogue, and `result` has those rows.
+#[inline(always)]
+pub(crate) unsafe fn store_spread<S: Simd>(
+    simd: S,
+    epilogue: &Epilogue,
+    result: Stretch,
+    first: usize,
+    spread: &Spread,
+    out: *mut f32,
+    update: Update,
+) {
+    let ([high, wide], taps) = (spread.kernel, spread.taps());
+    let pitch = spread.width * wide;
+    let mut row = 0;
+    while row < result.rows {
+        // Inputs of one row of their plane: their outputs lie side by side, too.
+        let (y, x) = ((first + row) / spread.width, (first + row) % spread.width);
+        let count = S::LANES.min(result.rows - row).min(spread.width - x);
+        for v in 0..result.vectors {
+            let column = result.column + v * S::LANES;
+            let columns = S::LANES.min(epilogue.columns - column);
+            let mut square = [simd.splat(0.0); MAX_LANES];
+            for (i, inputs) in square.iter_mut().enumerate().take(count) {
+                // SAFETY: row + i is a row of the result.
+                *inputs = unsafe { epilogue.finish(simd, &result, row + i, v) };
+            }
+            simd.transpose(&mut square[..S::LANES]);
+            // Two taps side by side are written as one.
+            let together = if wide == 2 { 2 } else { 1 };
+            for j in (0..columns).step_by(together) {
+                let (channel, tap) = ((column + j) / taps, (column + j) % taps);
+                let [below, right] = [tap / wide, tap % wide];
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let p = out.add(channel * spread.plane + (y * high + below) * pitch + x * wide + right);
+                    if together == 2 {
+                        let (a, b) = simd.interleave(square[j], square[j + 1]);
+                        store_some(simd, p, 2 * count, a, update);
+                        if 2 * count > S::LANES {
+                            store_some(simd, p.add(S::LANES), 2 * count - S::LANES, b, update);
+                        }
+                    } else {
+                        for (i, y) in simd.to_lanes(square[j]).into_iter().enumerate().take(count) {
+                            let p = p.add(i * wide);
+                            *p = update.of(*p, y);
+                        }
+                    }
+                }
+            }
+        }
+        row += count;
+    }
+}
+
+/// The first `n` lanes to `p`, one by one if they are not all: where rows are short, masked stores would be most of the work.
+///
+/// # Safety
+/// `min(n, LANES)` f32 can be read and written at `p`.
+#[inline(always)]
+unsafe fn store_some<S: Simd>(simd: S, p: *mut f32, n: usize, y: S::F32, update: Update) {
+    if n >= S::LANES {
+        // SAFETY: the caller's promise.
+        return unsafe { update.store_up_to(simd, p, n, y) };
+    }
+    for (i, y) in simd.to_lanes(y).into_iter().enumerate().take(n) {
+        // SAFETY: the caller's promise.
+        unsafe { *p.add(i) = update.of(*p.add(i), y) };
     }
 }
 
