@@ -93,8 +93,8 @@ pub(in crate::gpu) struct Tiles {
 
 impl Tiles {
     /// Correlations of an image of `input` channels, rows and columns, which make one of `output` together: `None`, if one
-    /// dispatch reaches both, or planes of them where all channels are too many; else the tiles, and the correlations become
-    /// those of a tile.
+    /// dispatch reaches both, or what they have of a group or of a channel where all channels are too many; else the tiles,
+    /// and the correlations become those of a tile.
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] if no dispatch can reach what one output needs of a channel.
@@ -105,18 +105,23 @@ impl Tiles {
         output: Shape4,
         correlations: &mut [(Correlation, Placement)],
     ) -> Result<Option<Self>> {
-        if input.image_len().max(output.image_len()) <= gpu.reach() {
-            return Ok(None);
-        }
         let extent = [output.h, output.w];
         let axes = [0, 1].map(|axis| Axis::new(axis, extent, correlations));
-        // Of all channels or, if those that one output needs are too many, as if there were one: then a dispatch has some.
-        let of_channels = |channels| Self::largest(gpu, axes, channels);
-        let of_all = of_channels([input.c, output.c]);
-        if of_all.is_none() && input.plane_len().max(output.plane_len()) <= gpu.reach() {
-            return Ok(None);
+        let of_a_group = correlations.first().map_or(0, |(correlation, _)| correlation.channels);
+        let groups = input.c.checked_div(of_a_group).unwrap_or(1).max(1);
+        // Of all channels; or, if those that one output needs are too many, of those of a group, of which a dispatch then
+        // has one; or as if there were one: then a dispatch has some, and they are added up.
+        let mut largest = None;
+        for channels in [[input.c, output.c], [input.c / groups, output.c / groups], [1, 1]] {
+            if (channels[0] * input.plane_len()).max(channels[1] * output.plane_len()) <= gpu.reach() {
+                return Ok(None);
+            }
+            largest = Self::largest(gpu, axes, channels);
+            if largest.is_some() {
+                break;
+            }
         }
-        let Some([rows, columns]) = of_all.or_else(|| of_channels([1, 1])) else {
+        let Some([rows, columns]) = largest else {
             let [height, width] = axes.map(|axis| axis.inputs(1));
             let needed = height.saturating_mul(width).max(axes[0].of_units(1) * axes[1].of_units(1));
             return Err(too_large(op, "elements of a window on this GPU", gpu.reach(), needed));
