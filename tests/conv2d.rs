@@ -6,7 +6,7 @@ use tilewise_bench::check::{self, kernels, laws};
 use tilewise_bench::{gpu, reference};
 use tilewise_kernels::{
     Accuracy, Activation, Conv2dAlgo, Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan, Conv2dParams,
-    Conv2dPlan, Conv2dShape, Cpu, Padding, Shape4, Tensor, TensorView, Training,
+    Conv2dPlan, Conv2dShape, Cpu, Padding, Shape4, Tensor, TensorView, Training, Update,
 };
 
 use crate::strategies::{cases, config, config_of_large, garbage, hold};
@@ -106,8 +106,31 @@ fn relative_error(
     let mut y = Tensor::zeros(shape.output()).unwrap();
     plan.run(x.view(), y.view_mut(), &mut plan.scratch().unwrap()).unwrap();
     let right = reference::conv2d(&shape, x.data(), w.data(), None).value;
-    let errors: f64 = y.data().iter().zip(&right).map(|(&y, right)| (f64::from(y) - right).powi(2)).sum();
-    ((errors / right.iter().map(|right| right * right).sum::<f64>()).sqrt(), plan.algo())
+    (l2_error(&y, right.into_iter()), plan.algo())
+}
+
+/// The gradient to the weights by a plan for this accuracy, on so many threads, and its algorithm.
+fn weights_gradient(
+    cpu: &Cpu,
+    shape: &Conv2dShape,
+    accuracy: Accuracy,
+    x: &Tensor,
+    gy: &Tensor,
+) -> (Tensor, Option<Conv2dAlgo>) {
+    let params = shape.params().accuracy(accuracy);
+    let shape = Conv2dShape::new(shape.input(), shape.output().c, shape.kernel(), params).unwrap();
+    let plan = Conv2dBackwardWeightsPlan::new(cpu, shape).unwrap();
+    let mut gw = Tensor::zeros(shape.weights()).unwrap();
+    plan.run(x.view(), gy.view(), gw.view_mut(), Update::Write, &mut plan.scratch().unwrap()).unwrap();
+    (gw, plan.algo())
+}
+
+/// The L2 norm of the errors, relative to that of what is right.
+fn l2_error(got: &Tensor, right: impl Iterator<Item = f64>) -> f64 {
+    let [errors, all] = got.data().iter().zip(right).fold([0.0; 2], |[errors, all], (&got, right)| {
+        [errors + (f64::from(got) - right).powi(2), all + right * right]
+    });
+    (errors / all).sqrt()
 }
 
 /// Problems whose sums are exact: no bias, no activation, no algorithm that rounds integers.
@@ -202,6 +225,31 @@ proptest! {
             prop_assert_ne!(algo, Conv2dAlgo::WinogradF6);
             let (fast, algo) = relative_error(&cpu, &shape, Accuracy::Fast, x, w);
             prop_assert!(fast <= 15.0 * exact, "{:e} by {}, {:e} directly", fast, algo, exact);
+        }
+    }
+
+    /// And so is the gradient to the weights.
+    #[test]
+    fn accuracy_of_the_weights_gradient_is_what_was_asked_for(
+        n in 1..3usize, c in 1..40usize, o in 1..40usize, kernel in prop_oneof![Just(3usize), Just(5)], h in 4..30usize,
+        w in 4..30usize, seed in any::<u16>()
+    ) {
+        let params = Conv2dParams::default().padding(kernel / 2);
+        let shape = Conv2dShape::new(Shape4::new(n, c, h, w), o, [kernel; 2], params).unwrap();
+        let problem = Problem::Conv2d { shape, bias: false, activation: Activation::Identity };
+        let case = Case { problem, numbers: Numbers::Real, seed: seed.into() };
+        let (inputs, gy) = (Inputs::generate(&case).unwrap(), check::gradients::upstream(&case).unwrap());
+        let x = &inputs.tensors[0];
+        let right = reference::conv2d_backward_weights(&shape, x.data(), gy.data()).value;
+        for cpu in laws::devices() {
+            let error = |accuracy| {
+                let (gw, algo) = weights_gradient(&cpu, &shape, accuracy, x, &gy);
+                (l2_error(&gw, right.iter().copied()), algo)
+            };
+            let (exact, algo) = error(Accuracy::Exact);
+            prop_assert_eq!(algo, None);
+            let (default, algo) = error(Accuracy::Default);
+            prop_assert!(default <= 3.0 * exact, "{:e} by {:?}, {:e} directly", default, algo, exact);
         }
     }
 }
@@ -482,4 +530,23 @@ fn wrong_lengths_and_algorithms_are_refused() {
     let plan = plan(&weights, None, Activation::Identity, None).unwrap();
     let (x, mut y) = (Tensor::zeros(shape.input()).unwrap(), Tensor::zeros(shape.input()).unwrap());
     assert!(plan.run(x.view(), y.view_mut(), &mut plan.scratch().unwrap()).is_err());
+}
+
+/// Sums of so many weights that blocks of tiles are added to them one after the other, on all threads.
+#[test]
+fn gradients_of_many_weights_are_summed_block_by_block() {
+    let params = Conv2dParams::default().padding(1);
+    let shape = Conv2dShape::new(Shape4::new(2, 128, 62, 63), 66, [3, 3], params).unwrap();
+    let [x, gy] = [integers(shape.input(), 1), integers(shape.output(), 2)];
+    for cpu in laws::devices() {
+        let (exact, _) = weights_gradient(&cpu, &shape, Accuracy::Exact, &x, &gy);
+        let (one, algo) = weights_gradient(&cpu.threads(1), &shape, Accuracy::Default, &x, &gy);
+        assert_eq!(algo, Some(Conv2dAlgo::WinogradF4), "{}", cpu.isa());
+        let error = l2_error(&one, exact.data().iter().map(|&right| right.into()));
+        assert!(error < 2e-6, "{error:e} on {}", cpu.isa());
+        for threads in [2, 7] {
+            let (many, _) = weights_gradient(&cpu.threads(threads), &shape, Accuracy::Default, &x, &gy);
+            assert_eq!(one.data(), many.data(), "{threads} threads on {}", cpu.isa());
+        }
+    }
 }

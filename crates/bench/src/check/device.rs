@@ -1,8 +1,8 @@
 //! Where a problem is solved: an instruction set of the CPU, or the GPU.
 
 use tilewise_kernels::{
-    Backend, Conv2dAlgo, Conv2dBackwardInputPlan, Conv2dShape, Cpu, DeviceTensor, Gpu, Isa, Result, Shape4,
-    Tensor, TensorView, TensorViewMut, Training, Update, View, ViewMut,
+    Backend, Conv2dAlgo, Conv2dBackwardInputPlan, Conv2dBackwardWeightsPlan, Conv2dShape, Cpu, DeviceTensor,
+    Gpu, Isa, Result, Shape4, Tensor, TensorView, TensorViewMut, Training, Update, View, ViewMut,
 };
 
 use super::{gradients, kernels, laws::Spread};
@@ -85,14 +85,22 @@ impl Device {
         }
     }
 
-    /// How the gradient to the input of a convolution is computed, where there is a choice.
+    /// How the gradient of this name is computed, where that is a choice: those of a convolution to its input and its weights.
     ///
     /// # Errors
     /// If it cannot be planned.
-    pub fn algo_of_input_gradient(&self, problem: &Problem, inputs: &Inputs) -> Result<Option<Conv2dAlgo>> {
-        match (self, problem) {
-            (Device::Cpu(cpu), Problem::Conv2d { shape, .. }) => {
+    pub fn algo_of_gradient(
+        &self,
+        problem: &Problem,
+        name: &str,
+        inputs: &Inputs,
+    ) -> Result<Option<Conv2dAlgo>> {
+        match (self, problem, name) {
+            (Device::Cpu(cpu), Problem::Conv2d { shape, .. }, "gx") => {
                 Ok(Conv2dBackwardInputPlan::new(cpu, *shape, inputs.tensors[1].data())?.algo())
+            }
+            (Device::Cpu(cpu), Problem::Conv2d { shape, .. }, "gw") => {
+                Ok(Conv2dBackwardWeightsPlan::new(cpu, *shape)?.algo())
             }
             _ => Ok(None),
         }

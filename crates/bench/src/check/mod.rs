@@ -151,13 +151,14 @@ fn check_gradients(case: &Case, text: &str, options: &CheckOptions, report: &mut
             if got.len() != targets.len() {
                 return Err(format!("{} gradients, expected {}", got.len(), targets.len()));
             }
-            let algo = device.algo_of_input_gradient(&case.problem, inputs).map_err(|e| e.to_string())?;
             let named = targets.iter().zip(&got).zip(gradients::operands(&case.problem));
             let compare = |((target, got), operand): ((&Target, &Tensor), Operand)| {
-                let target = winograd::gradient(target, algo, &case.problem, &operand.name, inputs, gy);
-                target.compare(got).named(&operand.name)
+                let name = &operand.name;
+                let algo = device.algo_of_gradient(&case.problem, name, inputs).map_err(|e| e.to_string())?;
+                let target = winograd::gradient(target, algo, &case.problem, name, inputs, gy);
+                Ok(target.compare(got).named(name))
             };
-            Ok(named.map(compare).collect())
+            named.map(compare).collect()
         };
         let row = report.row(case.problem.op().name(), device.name(), GRADIENTS);
         row.add(outcome(), text, || format!("tilewise check {} --case \"{text}\"", device.flags()));

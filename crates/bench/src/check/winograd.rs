@@ -25,17 +25,28 @@ fn outputs(algo: Conv2dAlgo) -> Option<usize> {
 /// The points of an algorithm, if it is Winograd's: as many as a tile has outputs, and as the kernel (or its even rows) has
 /// taps, less one; the last is infinity.
 fn of(algo: Option<Conv2dAlgo>, shape: &Conv2dShape) -> Option<Winograd> {
-    let (small, large) = (0.5f64.sqrt(), 2f64.sqrt());
     let (outputs, step) = (outputs(algo?)?, shape.params().stride[0]);
     let taps = shape.kernel()[0].div_ceil(step);
-    let points: &[f64] = match outputs + taps - 1 {
+    Some(with_taps(outputs + taps - 1, taps, step))
+}
+
+/// The points of the gradient to the weights: the outputs of a tile are the taps.
+fn of_weights(algo: Option<Conv2dAlgo>, shape: &Conv2dShape) -> Option<Winograd> {
+    let outputs = outputs(algo?)?;
+    Some(with_taps(outputs + shape.kernel()[0] - 1, outputs, 1))
+}
+
+/// So many points.
+fn with_taps(points: usize, taps: usize, step: usize) -> Winograd {
+    let (small, large) = (0.5f64.sqrt(), 2f64.sqrt());
+    let points: &[f64] = match points {
         4 => &[0.0, 1.0, -1.0],
         5 => &[0.5, -0.5, 1.5, -1.5],
         6 => &[0.0, small, -small, large, -large],
         8 => &[0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5],
         points => unreachable!("no kernel has {points} points"),
     };
-    Some(Winograd::new(points, taps, step))
+    Winograd::new(points, taps, step)
 }
 
 /// The target of a convolution by this algorithm; the bias is a term of its own.
@@ -87,7 +98,27 @@ pub fn conv2d_backward_input_at(
     by_way_of(target, Some(algo), shape, &terms.collect::<Vec<_>>(), channels)
 }
 
-/// The target of a gradient, where this algorithm computes that to the input of a convolution.
+/// The target of some weights' gradients, those at `positions`.
+pub fn conv2d_backward_weights_at(
+    target: Target,
+    algo: Conv2dAlgo,
+    shape: &Conv2dShape,
+    x: &[f32],
+    gy: &[f32],
+    positions: &[[usize; 4]],
+) -> Target {
+    let Some(winograd) = of_weights(Some(algo), shape) else { return target };
+    let terms = positions.iter().map(|&at| winograd.conv2d_backward_weights_at(shape, x, gy, at));
+    target.by_way_of(&terms.collect::<Vec<_>>(), Winograd::roundings(tiles(algo, shape)))
+}
+
+/// Tiles of outputs of all images.
+fn tiles(algo: Conv2dAlgo, shape: &Conv2dShape) -> usize {
+    let (output, m) = (shape.output(), outputs(algo).unwrap_or(1));
+    output.n * output.h.div_ceil(m) * output.w.div_ceil(m)
+}
+
+/// The target of a gradient of a convolution, where this algorithm computes it.
 pub fn gradient(
     target: &Target,
     algo: Option<Conv2dAlgo>,
@@ -101,6 +132,11 @@ pub fn gradient(
             let Some(winograd) = of(algo, shape) else { return target.clone() };
             let terms = winograd.conv2d_backward_input(shape, inputs.tensors[1].data(), gy.data());
             by_way_of(target.clone(), algo, shape, &terms, shape.weights().n / shape.params().groups)
+        }
+        Problem::Conv2d { shape, .. } if name == "gw" => {
+            let Some((winograd, algo)) = of_weights(algo, shape).zip(algo) else { return target.clone() };
+            let terms = winograd.conv2d_backward_weights(shape, inputs.tensors[0].data(), gy.data());
+            target.clone().by_way_of(&terms, Winograd::roundings(tiles(algo, shape)))
         }
         _ => target.clone(),
     }

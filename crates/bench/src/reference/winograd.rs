@@ -11,6 +11,8 @@
 //! With a stride of 2 a term belongs to one of four parts of the sum, of the even or the odd rows and columns of the kernel, each
 //! of which has transforms of its own.
 
+use std::borrow::Borrow;
+
 use super::at;
 use tilewise_kernels::Conv2dShape;
 
@@ -148,6 +150,95 @@ impl Winograd {
         self.tile(per_group, [k.h, k.w], pixel, turned)
     }
 
+    /// Those of the gradient to the weights, with a stride of 1: for each tile a convolution of `x` with `gy`, whose rows and columns
+    /// are the taps, and weights the outputs; the sum over all tiles is that over the channels.
+    pub fn conv2d_backward_weights(&self, shape: &Conv2dShape, x: &[f32], gy: &[f32]) -> Vec<f64> {
+        let (weights, tiles) = (shape.weights(), self.tiles_of_gradient(shape));
+        let inputs: Vec<_> = (0..shape.input().c)
+            .map(|c| tiles.iter().map(|&tile| self.input_of_gradient(shape, x, c, tile)).collect::<Vec<_>>())
+            .collect();
+        let mut all = Vec::with_capacity(weights.n * weights.image_len());
+        for o in 0..weights.n {
+            let gradients: Vec<_> =
+                tiles.iter().map(|&tile| self.kernel_of_gradient(shape, gy, o, tile)).collect();
+            let first = o / (weights.n / shape.params().groups) * weights.c;
+            for inputs in &inputs[first..first + weights.c] {
+                all.extend(self.products(inputs.iter().zip(&gradients)));
+            }
+        }
+        all
+    }
+
+    /// That of one weight.
+    pub fn conv2d_backward_weights_at(
+        &self,
+        shape: &Conv2dShape,
+        x: &[f32],
+        gy: &[f32],
+        [o, c, p, q]: [usize; 4],
+    ) -> f64 {
+        let (weights, tiles) = (shape.weights(), self.tiles_of_gradient(shape));
+        let channel = o / (weights.n / shape.params().groups) * weights.c + c;
+        let inputs: Vec<_> =
+            tiles.iter().map(|&tile| self.input_of_gradient(shape, x, channel, tile)).collect();
+        let gradients: Vec<_> =
+            tiles.iter().map(|&tile| self.kernel_of_gradient(shape, gy, o, tile)).collect();
+        self.products(inputs.iter().zip(&gradients))[p * self.m + q]
+    }
+
+    /// Image, row and column of each tile of the gradient to the output.
+    fn tiles_of_gradient(&self, shape: &Conv2dShape) -> Vec<[usize; 3]> {
+        let output = shape.output();
+        let [rows, columns] = [output.h, output.w].map(|extent| extent.div_ceil(self.taps));
+        let tiles = rows * columns;
+        (0..output.n * tiles).map(|t| [t / tiles, t % tiles / columns, t % columns]).collect()
+    }
+
+    fn input_of_gradient(
+        &self,
+        shape: &Conv2dShape,
+        x: &[f32],
+        c: usize,
+        [n, row, column]: [usize; 3],
+    ) -> Vec<Vec<f64>> {
+        let (input, padding) = (shape.input(), shape.params().padding);
+        both_sides(&self.b, self.b.len(), |i, j| {
+            let row = (row * self.taps + i).checked_sub(padding.top).filter(|&row| row < input.h);
+            let column =
+                (column * self.taps + j).checked_sub(padding.left).filter(|&column| column < input.w);
+            row.zip(column).map_or(0.0, |(row, column)| at(x, input, [n, c, row, column]).abs())
+        })
+    }
+
+    fn kernel_of_gradient(
+        &self,
+        shape: &Conv2dShape,
+        gy: &[f32],
+        o: usize,
+        [n, row, column]: [usize; 3],
+    ) -> Vec<Vec<f64>> {
+        let output = shape.output();
+        both_sides(&self.g, self.taps, |r, s| {
+            let [row, column] = [row * self.taps + r, column * self.taps + s];
+            let inside = row < output.h && column < output.w;
+            if inside { at(gy, output, [n, o, row, column]).abs() } else { 0.0 }
+        })
+    }
+
+    /// The outputs of a sum of products at each point.
+    fn products<M: Borrow<Vec<Vec<f64>>>>(&self, terms: impl Iterator<Item = (M, M)>) -> Vec<f64> {
+        let points = self.b.len();
+        let mut sums = vec![vec![0.0; points]; points];
+        for (d, g) in terms {
+            for (sums, (d, g)) in sums.iter_mut().zip(d.borrow().iter().zip(g.borrow())) {
+                for (sum, (d, g)) in sums.iter_mut().zip(d.iter().zip(g)) {
+                    *sum += d * g;
+                }
+            }
+        }
+        both_sides(&self.a, points, |i, j| sums[i][j]).concat()
+    }
+
     /// All outputs `[n, c, h, w]`, from those of each tile.
     fn tiles(&self, dims: [usize; 4], tile: impl Fn(usize, usize, [usize; 2]) -> Vec<f64>) -> Vec<f64> {
         let [n, c, h, w] = dims;
@@ -176,21 +267,17 @@ impl Winograd {
         weight: impl Fn(usize, usize, usize) -> f64,
     ) -> Vec<f64> {
         let (points, step) = (self.b.len(), self.step);
-        let mut sums = vec![vec![0.0; points]; points];
-        for (c, part) in (0..channels).flat_map(|c| (0..step * step).map(move |part| (c, part))) {
+        let parts = (0..channels).flat_map(|c| (0..step * step).map(move |part| (c, part)));
+        let terms = parts.map(|(c, part)| {
             let [top, left] = [part / step, part % step];
             let d = both_sides(&self.b, points, |i, j| pixel(c, i * step + top, j * step + left));
             let g = both_sides(&self.g, self.taps, |r, s| {
                 let [r, s] = [r * step + top, s * step + left];
                 if r < kernel[0] && s < kernel[1] { weight(c, r, s) } else { 0.0 }
             });
-            for (sums, (d, g)) in sums.iter_mut().zip(d.iter().zip(&g)) {
-                for (sum, (d, g)) in sums.iter_mut().zip(d.iter().zip(g)) {
-                    *sum += d * g;
-                }
-            }
-        }
-        both_sides(&self.a, points, |i, j| sums[i][j]).concat()
+            (d, g)
+        });
+        self.products(terms)
     }
 }
 

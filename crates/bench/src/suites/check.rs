@@ -227,6 +227,7 @@ const LARGE: &[Named] = &[
     ("res5_3x3_full", "n1c512h7w7_o512k3x3p1+relu"),
     ("unet_in_full", "n1c1h256w256_o64k3x3p1+relu"),
     ("unet_skip", "n1c128h64w64_o64k3x3p1+relu"),
+    ("unet_skips", "n2c128h64w64_o64k3x3p1"),
     ("mobilenet_dw", "n1c256h56w56_o256k3x3p1g256+relu6"),
     ("cifar_batch", "n16c3h32w32_o32k5x5p2+relu"),
     ("mnist_batch", "n16c32h14w14_o64k3x3p1+relu"),

@@ -104,7 +104,13 @@ impl<B: Measured> Workload for ConvWeightsCall<B> {
         let (x, gy, gw) = (download(&self.x)?, download(&self.gy)?, download(&self.gw)?);
         let output = self.shape.output();
         let at = |to| reference::conv2d_backward_weights_at(&self.shape, x.data(), gy.data(), to);
-        Ok(Some(sampled(&gw, output.n * output.h * output.w, at)))
+        let (target, got) = sampled(&gw, output.n * output.h * output.w, at);
+        let (x, gy, positions) = (x.data(), gy.data(), sample_positions(gw.shape()));
+        let target = match self.algo().parse() {
+            Ok(algo) => winograd::conv2d_backward_weights_at(target, algo, &self.shape, x, gy, &positions),
+            Err(_) => target,
+        };
+        Ok(Some((target, got)))
     }
 
     fn work(&self) -> Work {

@@ -210,6 +210,19 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
         let _ = p;
     }
 
+    /// Asks for the cache line at `p`, which need not exist, to be no farther than L2.
+    #[inline(always)]
+    fn prefetch_to_l2(self, p: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        unsafe {
+            use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T1>(p.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = p;
+    }
+
     /// Writes the vector to `p`, of any alignment.
     ///
     /// # Safety

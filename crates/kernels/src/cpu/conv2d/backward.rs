@@ -1,10 +1,11 @@
 //! Convolution, backward: the gradients to the input and to the weights, each planned or by one easy call.
 //!
 //! The gradient to the input is the transposed convolution with the same weights ([`PhasedEngine`]); the gradient to the
-//! weights a matrix product over pixels ([`WeightsGradient`]).
+//! weights a matrix product over pixels ([`WeightsGradient`]), or over tiles ([`WinogradGradient`]).
 
 use crate::cpu::conv2d::phased::PhasedEngine;
 use crate::cpu::conv2d::weights::{Spec, WeightsGradient};
+use crate::cpu::conv2d::winograd::WinogradGradient;
 use crate::cpu::plan::{Description, check_has_weights, check_memory};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::{Cpu, expect_shape};
@@ -169,7 +170,13 @@ impl Conv2dBackwardInputPlan {
 #[derive(Debug, Clone)]
 pub struct Conv2dBackwardWeightsPlan {
     shape: Conv2dShape,
-    engine: WeightsGradient,
+    engine: WeightsEngine,
+}
+
+#[derive(Debug, Clone)]
+enum WeightsEngine {
+    Product(WeightsGradient),
+    Winograd(WinogradGradient),
 }
 
 impl Conv2dBackwardWeightsPlan {
@@ -190,7 +197,13 @@ impl Conv2dBackwardWeightsPlan {
             correlation: &Correlation::conv2d(&shape),
             kernel: w.h * w.w,
         };
-        Ok(Conv2dBackwardWeightsPlan { shape, engine: WeightsGradient::new(cpu, spec)? })
+        let accuracy = shape.params().accuracy;
+        let engine = if WinogradGradient::pays(cpu, &spec, accuracy) {
+            WeightsEngine::Winograd(WinogradGradient::new(cpu, &spec, accuracy)?)
+        } else {
+            WeightsEngine::Product(WeightsGradient::new(cpu, spec)?)
+        };
+        Ok(Conv2dBackwardWeightsPlan { shape, engine })
     }
 
     /// The convolution's shape.
@@ -198,14 +211,28 @@ impl Conv2dBackwardWeightsPlan {
         &self.shape
     }
 
+    /// The algorithm, if it is Winograd's: that of the convolution with such tiles.
+    pub fn algo(&self) -> Option<Conv2dAlgo> {
+        match &self.engine {
+            WeightsEngine::Product(_) => None,
+            WeightsEngine::Winograd(engine) => Some(engine.algo()),
+        }
+    }
+
     /// What was chosen, and why.
     pub fn describe(&self) -> Description {
-        self.engine.describe(WEIGHTS)
+        match &self.engine {
+            WeightsEngine::Product(engine) => engine.describe(WEIGHTS),
+            WeightsEngine::Winograd(engine) => engine.describe(WEIGHTS),
+        }
     }
 
     /// f32 of scratch that [`Conv2dBackwardWeightsPlan::run`] needs.
     pub fn scratch_len(&self) -> usize {
-        self.engine.scratch_len()
+        match &self.engine {
+            WeightsEngine::Product(engine) => engine.scratch_len(),
+            WeightsEngine::Winograd(engine) => engine.scratch_len(),
+        }
     }
 
     /// A scratch large enough.
@@ -234,7 +261,12 @@ impl Conv2dBackwardWeightsPlan {
         expect_shape(WEIGHTS, "shape of gw", self.shape.weights(), gw.shape())?;
         let scratch = scratch.require(WEIGHTS, self.scratch_len())?;
         // SAFETY: the shapes were just checked.
-        unsafe { self.engine.run(x, gy, gw, update, scratch) };
+        unsafe {
+            match &self.engine {
+                WeightsEngine::Product(engine) => engine.run(x, gy, gw, update, scratch),
+                WeightsEngine::Winograd(engine) => engine.run(x, gy, gw, update, scratch),
+            }
+        }
         Ok(())
     }
 }

@@ -10,17 +10,29 @@
 
 use std::hint::black_box;
 
-use crate::cpu::scratch::Scratch;
+use crate::cpu::scratch::{LINE, Scratch};
 use crate::error::Result;
 use crate::simd::{Isa, Simd, SimdOp};
+
+/// What becomes of what `acc` holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sums {
+    /// It is overwritten.
+    New,
+    /// The sums go on from there: a chain of roundings as long as all slices.
+    GoOn,
+    /// The sums of the slice are added to it in the end: a chain as long as a slice, and another of slices.
+    Add,
+}
 
 /// A slice of k: where each element of A lies, and the panel's slice.
 #[derive(Clone, Copy)]
 pub(crate) struct Part<'a> {
     pub offsets: &'a [usize],
     pub b: *const f32,
-    /// Whether the sums start here, rather than at what `acc` holds.
-    pub first: bool,
+    pub sums: Sums,
+    /// What will be read next: of it a cache line is asked for with each k.
+    pub ahead: *const f32,
 }
 
 /// Where the rows of a tile of A lie.
@@ -73,11 +85,11 @@ impl<A: Left, const R: usize, const V: usize> SimdOp for Kernel<'_, A, R, V> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Kernel { a, part: Part { offsets, mut b, first }, acc } = self;
+        let Kernel { a, part: Part { offsets, mut b, sums, mut ahead }, acc } = self;
         let mut c = [[simd.splat(0.0); V]; R];
         // SAFETY: `accumulate`'s promises: the rows are readable at each offset, b holds V vectors per k, acc R * V.
         unsafe {
-            if !first {
+            if sums == Sums::GoOn {
                 for (i, row) in c.iter_mut().enumerate() {
                     for (v, sum) in row.iter_mut().enumerate() {
                         *sum = simd.load(acc.add((i * V + v) * S::LANES));
@@ -96,6 +108,15 @@ impl<A: Left, const R: usize, const V: usize> SimdOp for Kernel<'_, A, R, V> {
                     }
                 }
                 b = b.add(V * S::LANES);
+                simd.prefetch_to_l2(ahead);
+                ahead = ahead.wrapping_add(LINE);
+            }
+            if sums == Sums::Add {
+                for (i, row) in c.iter_mut().enumerate() {
+                    for (v, sum) in row.iter_mut().enumerate() {
+                        *sum = simd.add(simd.load(acc.add((i * V + v) * S::LANES)), *sum);
+                    }
+                }
             }
             for (i, row) in c.iter().enumerate() {
                 for (v, &sum) in row.iter().enumerate() {
@@ -211,7 +232,8 @@ pub fn probe_microkernel(isa: Isa, repeats: usize) -> Result<MicrokernelProbe> {
             let (a, rest) = self.memory.split_at_mut(DEPTH * rows);
             let (b, acc) = rest.split_at_mut(DEPTH * vectors * S::LANES);
             for _ in 0..self.repeats {
-                let part = Part { offsets: self.offsets, b: black_box(b.as_ptr()), first: true };
+                let b = black_box(b.as_ptr());
+                let part = Part { offsets: self.offsets, b, sums: Sums::New, ahead: b };
                 // SAFETY: the parts of the memory have just these lengths; the offsets are k * rows, k < DEPTH.
                 unsafe { accumulate(simd, rows, vectors, a.as_ptr(), part, acc.as_mut_ptr()) };
             }

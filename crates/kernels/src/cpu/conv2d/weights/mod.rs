@@ -39,7 +39,8 @@ use crate::shape::correlation::Correlation;
 use crate::simd::Isa;
 use crate::tensor::{TensorView, TensorViewMut, checked_product};
 use layout::Layouts;
-use tiles::{Finish, Spans, Weights};
+use tiles::{Finish, Spans};
+pub(super) use tiles::{Weights, add_to, store};
 
 /// The layouts of a chunk in f32 (8 MiB): a part of L3, and enough pixels to make the sums of a chunk pay for storing them.
 const CHUNK_LEN: usize = 2 * 1024 * 1024;
@@ -213,12 +214,12 @@ impl WeightsGradient {
 
         checked_product(op, "panels", &[groups, panels, gradient.offsets.len(), width])?;
         let areas = checked_product(op, "layouts", &[gradient.areas(), gradient.area_len()])?;
-        let tiles = checked_product(op, "scratch", &[gradient.strands, Self::tile_len(isa)])?;
         let sums = checked_product(op, "sums", &[gradient.sums(), gradient.span_len()])?;
-        gradient.scratch_len = [tiles, sums]
-            .into_iter()
-            .try_fold(areas, usize::checked_add)
-            .ok_or(Error::Overflow { op, arg: "scratch", dims: Dims::new(&[areas, tiles, sums]) })?;
+        gradient.scratch_len = areas.checked_add(sums).ok_or(Error::Overflow {
+            op,
+            arg: "scratch",
+            dims: Dims::new(&[areas, sums]),
+        })?;
         Ok(gradient)
     }
 
@@ -333,9 +334,8 @@ impl WeightsGradient {
             return;
         }
         assert!(scratch.len() >= self.scratch_len, "the caller sized the scratch");
-        let (areas, rest) = scratch.split_at_mut(self.areas() * self.area_len());
-        let (tiles, sums) = rest.split_at_mut(self.strands * Self::tile_len(isa));
-        let [areas, tiles, sums] = [areas, tiles, sums].map(|part| SharedOut::new(part.as_mut_ptr()));
+        let (areas, sums) = scratch.split_at_mut(self.areas() * self.area_len());
+        let [areas, sums] = [areas, sums].map(|part| SharedOut::new(part.as_mut_ptr()));
         let to = Weights { first: SharedOut::new(gw.as_mut_ptr()), stride: gw.batch_stride(), update };
         let layouts = |chunk, area| {
             // SAFETY: there are so many areas.
@@ -344,7 +344,7 @@ impl WeightsGradient {
         };
         // SAFETY: there are sums of so many spans.
         let sums_at = |span| unsafe { sums.get().add(span * self.span_len()) };
-        let add = |layouts: &Layouts<'_>, strand, spans, sums, first, store| {
+        let add = |layouts: &Layouts<'_>, spans, sums, first, store| {
             isa.run(Spans {
                 plan: self,
                 spans,
@@ -352,8 +352,6 @@ impl WeightsGradient {
                 rows: layouts.rows(),
                 columns: layouts.columns(),
                 sums: sums_at(sums),
-                // SAFETY: there is a tile for each strand.
-                tile: unsafe { tiles.get().add(strand * Self::tile_len(isa)) },
                 first,
                 store,
             });
@@ -366,7 +364,7 @@ impl WeightsGradient {
                 for chunk in first..first + count {
                     let layouts = layouts(chunk, strand);
                     (0..layouts.items()).for_each(|item| layouts.lay_out(isa, item));
-                    add(&layouts, strand, 0..spans, part * spans, chunk == first, None);
+                    add(&layouts, 0..spans, part * spans, chunk == first, None);
                 }
             });
             let stride = spans * self.span_len();
@@ -384,7 +382,7 @@ impl WeightsGradient {
                 let slot = if chunks > 1 { first } else { strand };
                 let store = (chunk + 1 == chunks).then_some(to);
                 let spans = first..spans.min(first + self.spans_of_item);
-                add(&layouts, strand, spans, slot, chunk == 0, store);
+                add(&layouts, spans, slot, chunk == 0, store);
             });
         }
     }

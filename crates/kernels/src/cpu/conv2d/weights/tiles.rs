@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{SLICE, TILES_OF_SPAN, WeightsGradient};
 use crate::cpu::gemm::EvenParts;
-use crate::cpu::gemm::kernel::{Part, accumulate_rows};
+use crate::cpu::gemm::kernel::{Part, Sums, accumulate_rows};
 use crate::cpu::scratch::LINE;
 use crate::cpu::threads::SharedOut;
 use crate::shape::Update;
@@ -12,10 +12,17 @@ use crate::simd::{MAX_LANES, Simd, SimdOp};
 
 /// Where the weights are: the first, the elements from one output channel to the next, and what becomes of them.
 #[derive(Clone, Copy)]
-pub(super) struct Weights {
+pub(in crate::cpu::conv2d) struct Weights {
     pub first: SharedOut,
     pub stride: usize,
     pub update: Update,
+}
+
+impl Weights {
+    /// From this output channel on.
+    pub fn of_output(self, output: usize) -> Self {
+        Weights { first: SharedOut::new(self.first.get().wrapping_add(output * self.stride)), ..self }
+    }
 }
 
 /// Spans of a panel, each of a few tiles: sums over the pixels of a chunk and, after the last, the store.
@@ -30,8 +37,6 @@ pub(super) struct Spans<'a> {
     pub columns: *const f32,
     /// `[span][row][output]`, or of one span after the other if they are stored at once.
     pub sums: *mut f32,
-    /// Room for a tile.
-    pub tile: *mut f32,
     /// Whether this is the first chunk of these sums.
     pub first: bool,
     /// After the last chunk.
@@ -77,22 +82,18 @@ impl Spans<'_> {
         let mut rows = [std::ptr::null(); MAX_LANES];
         for slice in 0..slices {
             let (start, len) = even.part(slice);
-            let new = self.first && slice == 0;
+            let so_far = if self.first && slice == 0 { Sums::New } else { Sums::Add };
             // SAFETY: the caller's promise.
             unsafe {
                 let b = self.columns.add(panel * plan.offsets.len() * S::TILE.1 * S::LANES + start * pitch);
-                let part = Part { offsets: &plan.offsets[start..start + len], b, first: true };
+                let part = Part { offsets: &plan.offsets[start..start + len], b, sums: so_far, ahead: b };
                 for tile in tiles.clone() {
                     let (first, count) = plan.rows.part(tile);
                     for (row, place) in rows.iter_mut().zip(&plan.places[first..first + count]) {
                         *row = self.rows.add(group * plan.copy_len + place);
                     }
                     let sums = sums.add((first - first_row) * pitch);
-                    let to = if new { sums } else { self.tile };
-                    accumulate_rows(simd, &rows[..count], vectors, part, to);
-                    if !new {
-                        add_to(simd, sums, self.tile, count * pitch);
-                    }
+                    accumulate_rows(simd, &rows[..count], vectors, part, sums);
                 }
             }
         }
@@ -104,7 +105,7 @@ impl Spans<'_> {
 /// # Safety
 /// There are so many of both.
 #[inline(always)]
-unsafe fn add_to<S: Simd>(simd: S, sums: *mut f32, terms: *const f32, len: usize) {
+pub(in crate::cpu::conv2d) unsafe fn add_to<S: Simd>(simd: S, sums: *mut f32, terms: *const f32, len: usize) {
     for i in (0..len).step_by(S::LANES) {
         // SAFETY: the caller's promise.
         unsafe { simd.store(sums.add(i), simd.add(simd.load(sums.add(i)), simd.load(terms.add(i)))) };
@@ -204,36 +205,57 @@ impl WeightsGradient {
     /// These are its sums; the weights can be written (read, if they are added to).
     #[inline(always)]
     unsafe fn store<S: Simd>(&self, simd: S, span: usize, sums: *const f32, to: Weights) {
-        let Place { group, column, vectors, rows, .. } = self.place::<S>(span);
-        let (pitch, neighbours) = (vectors * S::LANES, self.taps.len() == self.kernel);
-        for v in 0..vectors {
-            let column = column + v * S::LANES;
-            let outputs = S::LANES.min(self.outputs - column);
-            let weights = to.first.get().wrapping_add((group * self.outputs + column) * to.stride);
-            // Two squares at a time: whole cache lines of the weights.
-            for first in rows.clone().step_by(2 * S::LANES) {
-                let starts = [first, first + S::LANES];
-                let mut squares = [[simd.splat(0.0); MAX_LANES]; 2];
-                for (square, start) in squares.iter_mut().zip(starts) {
-                    for (row, vector) in (start..rows.end).zip(&mut square[..S::LANES]) {
-                        // SAFETY: one of the rows.
-                        *vector = unsafe { simd.load(sums.add((row - rows.start) * pitch + v * S::LANES)) };
-                    }
-                    simd.transpose(&mut square[..S::LANES]);
+        let Place { group, column, rows, .. } = self.place::<S>(span);
+        let outputs = (self.outputs - column).min(S::TILE.1 * S::LANES);
+        let to = to.of_output(group * self.outputs + column);
+        let neighbours = self.taps.len() == self.kernel;
+        // SAFETY: the caller's promise.
+        unsafe { store(simd, sums, rows, outputs, to, |row| self.weight(row), neighbours) };
+    }
+}
+
+/// Stores sums of some rows of the product, `[row][output]` in whole vectors, to where `weight` says that a row lies among the
+/// weights of an output; if all rows lie as the weights do, they are neighbours.
+///
+/// # Safety
+/// So many sums can be read, and the weights of so many outputs written (read, if they are added to).
+#[inline(always)]
+pub(in crate::cpu::conv2d) unsafe fn store<S: Simd>(
+    simd: S,
+    sums: *const f32,
+    rows: Range<usize>,
+    outputs: usize,
+    to: Weights,
+    weight: impl Fn(usize) -> usize,
+    neighbours: bool,
+) {
+    let pitch = outputs.next_multiple_of(S::LANES);
+    for column in (0..outputs).step_by(S::LANES) {
+        let outputs = S::LANES.min(outputs - column);
+        let to = to.of_output(column);
+        // Two squares at a time: whole cache lines of the weights.
+        for first in rows.clone().step_by(2 * S::LANES) {
+            let starts = [first, first + S::LANES];
+            let mut squares = [[simd.splat(0.0); MAX_LANES]; 2];
+            for (square, start) in squares.iter_mut().zip(starts) {
+                for (row, vector) in (start..rows.end).zip(&mut square[..S::LANES]) {
+                    // SAFETY: one of the rows.
+                    *vector = unsafe { simd.load(sums.add((row - rows.start) * pitch + column)) };
                 }
-                if neighbours && first + 2 * S::LANES <= rows.end {
-                    // SAFETY: two vectors of each output channel.
-                    unsafe { store_lines(simd, &squares, outputs, weights.wrapping_add(first), to) };
-                    continue;
-                }
-                for (square, start) in squares.iter().zip(starts) {
-                    for (o, vector) in square[..outputs].iter().enumerate() {
-                        for (row, x) in (start..rows.end).zip(&simd.to_lanes(*vector)[..S::LANES]) {
-                            // SAFETY: a weight of this output channel and row alone.
-                            unsafe {
-                                let p = weights.add(o * to.stride + self.weight(row));
-                                *p = to.update.of(*p, *x);
-                            }
+                simd.transpose(&mut square[..S::LANES]);
+            }
+            if neighbours {
+                // SAFETY: weights of each output channel, as many as there are rows.
+                unsafe { store_lines(simd, &squares, outputs, weight(first), rows.end - first, to) };
+                continue;
+            }
+            for (square, start) in squares.iter().zip(starts) {
+                for (o, vector) in square[..outputs].iter().enumerate() {
+                    for (row, x) in (start..rows.end).zip(&simd.to_lanes(*vector)[..S::LANES]) {
+                        // SAFETY: a weight of this output channel and row alone.
+                        unsafe {
+                            let p = to.first.get().add(o * to.stride + weight(row));
+                            *p = to.update.of(*p, *x);
                         }
                     }
                 }
@@ -242,23 +264,26 @@ impl WeightsGradient {
     }
 }
 
-/// Two squares, a row of both for each output channel.
+/// Two squares, of which up to `count` elements of a row of both for each output channel.
 ///
 /// # Safety
-/// Two vectors can be written (read, if they are added to) at `p` and wherever a stride leads from there.
+/// So many, or two vectors, can be written (read, if they are added to) from weight `at` of each output channel on.
 #[inline(always)]
 unsafe fn store_lines<S: Simd>(
     simd: S,
     [lower, upper]: &[[S::F32; MAX_LANES]; 2],
     outputs: usize,
-    mut p: *mut f32,
+    at: usize,
+    count: usize,
     to: Weights,
 ) {
+    let [of_lower, of_upper] = [count, count.saturating_sub(S::LANES)].map(|count| count.min(S::LANES));
+    let mut p = to.first.get().wrapping_add(at);
     for (&lower, &upper) in lower.iter().zip(upper).take(outputs) {
         // SAFETY: the caller's promise.
         unsafe {
-            to.update.store_up_to(simd, p, S::LANES, lower);
-            to.update.store_up_to(simd, p.wrapping_add(S::LANES), S::LANES, upper);
+            to.update.store_up_to(simd, p, of_lower, lower);
+            to.update.store_up_to(simd, p.wrapping_add(S::LANES), of_upper, upper);
         }
         p = p.wrapping_add(to.stride);
     }

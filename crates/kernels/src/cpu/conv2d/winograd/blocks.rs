@@ -4,10 +4,6 @@ use std::ops::Range;
 
 use crate::cpu::gemm::EvenParts;
 
-/// Tiles that a block should have: enough that the transformed weights, which each block reads once, cost little, and so few
-/// that its transformed inputs stay in the cache. 48 are eight full register tiles of AVX2.
-const TILES: usize = 48;
-
 /// The longest part of a row of tiles.
 const MOST: usize = 72;
 
@@ -49,15 +45,15 @@ pub(super) struct Block {
 }
 
 impl Blocks {
-    /// For outputs of `output` rows and columns, in tiles of `m` by `m`.
-    pub fn new(images: usize, output: [usize; 2], m: usize) -> Self {
+    /// For outputs of `output` rows and columns, in tiles of `m` by `m`; blocks of about `tiles` tiles.
+    pub fn new(images: usize, output: [usize; 2], m: usize, tiles: usize) -> Self {
         let [rows, columns] = output.map(|extent| extent.div_ceil(m));
         let parts = columns.div_ceil(MOST);
         let longest = columns.div_ceil(parts);
         let all = images * rows;
         // The nearest number of rows, and of bands, so that none falls far behind.
         let nearest = |n: usize, of: usize| ((n + of / 2) / of).max(1);
-        let bands = if all > 0 { nearest(all, nearest(TILES, longest).min(all)) } else { 0 };
+        let bands = if all > 0 { nearest(all, nearest(tiles, longest).min(all)) } else { 0 };
         let most = longest * all.div_ceil(bands.max(1));
         let (part, band) = (EvenParts::new(columns, parts), EvenParts::new(all, bands));
         Blocks { images, rows, columns, parts, part, bands, band, most }
@@ -125,7 +121,7 @@ mod tests {
             (1, [224, 224], 6),
             (40, [4, 5], 4),
         ] {
-            let blocks = Blocks::new(images, output, m);
+            let blocks = Blocks::new(images, output, m, 48);
             let [height, width] = output.map(|extent: usize| extent.div_ceil(m));
             let mut seen = vec![0; images * height * width];
             for index in 0..blocks.count() {
@@ -144,6 +140,6 @@ mod tests {
             assert!(seen.iter().all(|&n| n == 1), "{images} x {output:?}");
             assert_eq!(blocks.block(blocks.count()).group, 1);
         }
-        assert_eq!(Blocks::new(0, [5, 5], 4).count(), 0);
+        assert_eq!(Blocks::new(0, [5, 5], 4, 48).count(), 0);
     }
 }

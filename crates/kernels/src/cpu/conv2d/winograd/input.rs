@@ -97,7 +97,7 @@ impl<P: Points<A>, const A: usize, const STEP: usize> SimdOp for TransformInput<
 /// Transposes `rows` x `columns` pixels, from input position `corner` on, of up to a vector of planes: to `[row][column][lane]`.
 /// What lies outside the planes is zero.
 #[inline(always)]
-fn pack<S: Simd>(
+pub(super) fn pack<S: Simd>(
     simd: S,
     planes: &[f32],
     [height, width]: [usize; 2],

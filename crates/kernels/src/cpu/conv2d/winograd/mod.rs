@@ -25,6 +25,7 @@
 //! A kernel with fewer taps has zeros for the others. What is not finite is computed again directly: repair.rs.
 
 mod blocks;
+mod gradient;
 mod input;
 mod output;
 mod repair;
@@ -34,6 +35,7 @@ mod transform;
 mod weights;
 
 use self::blocks::{Blocks, Run};
+pub(super) use self::gradient::WinogradGradient;
 use self::output::staged_len;
 use self::run::{Call, Own};
 use self::scheme::Scheme;
@@ -127,6 +129,10 @@ impl Layout {
     }
 }
 
+/// Tiles that a block should have: enough that the transformed weights, which each block reads once, cost little, and so few
+/// that its transformed inputs stay in the cache. 48 are eight full register tiles of AVX2.
+const TILES: usize = 48;
+
 /// f32 of transformed weights (4 MiB) that are kept rather than found again, though each is used for few tiles.
 const FEW: usize = 1 << 20;
 
@@ -157,7 +163,7 @@ impl Winograd {
             let [row, column] = [0, 1].map(|axis| (tap.at[axis] - before[axis]) as usize);
             grid[row * scheme.side + column] = Some(tap.index);
         }
-        let blocks = Blocks::new(images, output, scheme.outputs());
+        let blocks = Blocks::new(images, output, scheme.outputs(), TILES);
         let layout = Layout::new(op, isa, scheme, blocks.most()[0], channels)?;
         // Of each phase whole vectors of channels.
         let vector = |phase, c| phase * channels.div_ceil(lanes) + c / lanes;

@@ -10,9 +10,9 @@ use super::transform::Points;
 use super::weights::Kept;
 use super::{Order, Winograd};
 use crate::cpu::conv2d::engine::Filters;
-use crate::cpu::gemm::kernel::{Part, VectorsApart, accumulate};
+use crate::cpu::gemm::kernel::{Part, Sums, VectorsApart, accumulate};
 use crate::cpu::gemm::{EvenParts, Output, slice};
-use crate::cpu::scratch::whole_lines;
+use crate::cpu::scratch::{LINE, whole_lines};
 use crate::cpu::threads::{SharedOut, for_each_item};
 use crate::simd::{Simd, SimdOp};
 use crate::tensor::TensorView;
@@ -92,14 +92,9 @@ impl Call<'_> {
             self.load::<P, A, STEP>(&block, 0..plan.vectors(), packed, input.as_mut_ptr());
             for panel in 0..weights.panels() {
                 let u = &transformed[weights.transformed_range(block.group, panel)];
-                self.multiply::<A>(
-                    &block,
-                    panel,
-                    0..plan.channels,
-                    (u, plan.rows()),
-                    input.as_ptr(),
-                    products,
-                );
+                let factors =
+                    Factors { panel, channels: 0..plan.channels, u, pitch: plan.rows(), ahead: &[] };
+                self.multiply::<A>(&block, factors, input.as_ptr(), products);
                 let given = &given[weights.given_range(block.group, panel)];
                 self.finish::<P, A, M>(&block, panel, given, products, staged);
             }
@@ -147,8 +142,20 @@ impl Call<'_> {
             };
             let of_channel = weights.taps().len() * weights.width(panel);
             let (slices, number) = weights.slices();
+            // The weights that are transformed next; after the last slice, most likely those of the next item for this strand.
+            let ahead = |s: usize| {
+                let (given, s) = if s < number {
+                    (given, s)
+                } else {
+                    let index = ((item + strands) / parts).min(weights.all_panels() - 1);
+                    let range = weights.given_range(index / weights.panels(), index % weights.panels());
+                    (weights.given().get(range).unwrap_or_default(), 0)
+                };
+                let (k, len) = slices.part(s);
+                given.get(k * of_channel..(k + len) * of_channel).unwrap_or_default()
+            };
             for (s, (k, len)) in (0..number).map(|s| (s, slices.part(s))) {
-                let u = if weights.kept() == Kept::Transformed {
+                let (u, pitch) = if weights.kept() == Kept::Transformed {
                     (&weights.transformed()[weights.transformed_range(group, panel)], plan.rows())
                 } else {
                     // An odd number of cache lines, for lines are as long as a channel or half of one.
@@ -161,12 +168,15 @@ impl Call<'_> {
                     );
                     (&*fresh, pitch)
                 };
+                let ahead = if weights.kept() == Kept::Given { ahead(s + 1) } else { &[] };
                 for i in 0..count {
                     let item = group * blocks + first + i;
                     let block = plan.blocks.block(item);
                     let at = if number == 1 { 0 } else { i * plan.layout.products_len };
                     let products = &mut products[at..][..plan.layout.products_len];
-                    self.multiply::<A>(&block, panel, k..k + len, u, input(item), products);
+                    let ahead = &ahead[i * ahead.len() / count..(i + 1) * ahead.len() / count];
+                    let factors = Factors { panel, channels: k..k + len, u, pitch, ahead };
+                    self.multiply::<A>(&block, factors, input(item), products);
                     if s + 1 == number {
                         self.finish::<P, A, M>(&block, panel, given, products, staged);
                     }
@@ -187,19 +197,16 @@ impl Call<'_> {
         plan.isa.run(TransformInput::<P, A, STEP> { plan, x, block, channels, packed, to, points });
     }
 
-    /// Adds the products of some channels of a block: the first of all are not added to anything. `u` are the weights of these
-    /// channels, and how many rows of them one point is from the next.
+    /// Adds the products of some channels of a block: the first of all are not added to anything.
     fn multiply<const A: usize>(
         &self,
         block: &Block,
-        panel: usize,
-        channels: Range<usize>,
-        (u, pitch): (&[f32], usize),
+        factors: Factors<'_>,
         input: *const f32,
         sums: &mut [f32],
     ) {
         let (plan, tiles) = (self.plan, block.tiles());
-        plan.isa.run(Multiply::<A> { plan, tiles, panel, channels, u, pitch, input, sums });
+        plan.isa.run(Multiply::<A> { plan, tiles, factors, input, sums });
     }
 
     /// Writes the outputs of a panel of a block, whose weights were given so.
@@ -227,13 +234,21 @@ impl Call<'_> {
     }
 }
 
-struct Multiply<'a, const A: usize> {
-    plan: &'a Winograd,
-    tiles: usize,
+/// Transformed weights of some channels of a panel.
+struct Factors<'a> {
     panel: usize,
     channels: Range<usize>,
     u: &'a [f32],
+    /// Rows from one point to the next.
     pitch: usize,
+    /// What will be read next.
+    ahead: &'a [f32],
+}
+
+struct Multiply<'a, const A: usize> {
+    plan: &'a Winograd,
+    tiles: usize,
+    factors: Factors<'a>,
     input: *const f32,
     sums: &'a mut [f32],
 }
@@ -243,7 +258,8 @@ impl<const A: usize> SimdOp for Multiply<'_, A> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Multiply { plan, tiles, panel, channels, u, pitch, input, sums } = self;
+        let Multiply { plan, tiles, factors, input, sums } = self;
+        let Factors { panel, channels, u, pitch, ahead } = factors;
         let (layout, scheme) = (plan.layout, plan.scheme);
         let (vectors, row) = (plan.weights.vectors(panel), plan.weights.width(panel));
         // Of several phases, all channels lie behind each other.
@@ -253,6 +269,8 @@ impl<const A: usize> SimdOp for Multiply<'_, A> {
         assert!(depth <= pitch && u.len() >= ((A * A - 1) * pitch + depth) * row);
         let sums = sums.as_mut_ptr();
         let (strips, count) = (layout.strips(tiles), tiles.div_ceil(layout.rows));
+        // Each strip of each point asks for its share.
+        let mut shares = ahead.chunks(whole_lines(ahead.len().div_ceil(A * A * count)).max(1));
         for p in 0..A * A {
             let phases = scheme.phases_at([p / A, p % A]);
             let first = phases.start * plan.channels + channels.start;
@@ -260,9 +278,17 @@ impl<const A: usize> SimdOp for Multiply<'_, A> {
             let slice = slice(S::ISA, end - first);
             for k in (first..end).step_by(slice) {
                 let offsets = &plan.offsets[k..(k + slice).min(end)];
+                let len = offsets.len();
                 let b = u[(p * pitch + k - channels.start) * row..].as_ptr();
-                let part = Part { offsets, b, first: k == first && channels.start == 0 };
+                let new = k == first && channels.start == 0;
+                let so_far = if new { Sums::New } else { Sums::GoOn };
                 for strip in 0..count {
+                    let ahead = match shares.next() {
+                        Some(share) => share.as_ptr(),
+                        // Of the weights of the next point, two vectors for each k.
+                        None => b.wrapping_add(pitch * row + strip.min(1) * len * LINE),
+                    };
+                    let part = Part { offsets, b, sums: so_far, ahead };
                     let (tile, rows) = strips.part(strip);
                     // SAFETY: the layout has room for every strip at every offset of a point, and for the sums of its
                     // tiles; the weights of a point have a row for each channel of each phase, as was asserted.
