@@ -14,23 +14,13 @@ use crate::cpu::scratch::{LINE, Scratch};
 use crate::error::Result;
 use crate::simd::{Isa, Simd, SimdOp};
 
-/// What becomes of what `acc` holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sums {
-    /// It is overwritten.
-    New,
-    /// The sums go on from there: a chain of roundings as long as all slices.
-    GoOn,
-    /// The sums of the slice are added to it in the end: a chain as long as a slice, and another of slices.
-    Add,
-}
-
 /// A slice of k: where each element of A lies, and the panel's slice.
 #[derive(Clone, Copy)]
 pub(crate) struct Part<'a> {
     pub offsets: &'a [usize],
     pub b: *const f32,
-    pub sums: Sums,
+    /// Whether the sums start here, rather than at what `acc` holds.
+    pub first: bool,
     /// What will be read next: of it a cache line is asked for with each k.
     pub ahead: *const f32,
 }
@@ -74,6 +64,7 @@ impl<const R: usize> Left for [*const f32; R] {
     }
 }
 
+/// The sums go on from what `acc` holds.
 struct Kernel<'a, A, const R: usize, const V: usize> {
     a: A,
     part: Part<'a>,
@@ -85,39 +76,18 @@ impl<A: Left, const R: usize, const V: usize> SimdOp for Kernel<'_, A, R, V> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Kernel { a, part: Part { offsets, mut b, sums, mut ahead }, acc } = self;
+        let Kernel { a, part, acc } = self;
         let mut c = [[simd.splat(0.0); V]; R];
         // SAFETY: `accumulate`'s promises: the rows are readable at each offset, b holds V vectors per k, acc R * V.
         unsafe {
-            if sums == Sums::GoOn {
+            if !part.first {
                 for (i, row) in c.iter_mut().enumerate() {
                     for (v, sum) in row.iter_mut().enumerate() {
                         *sum = simd.load(acc.add((i * V + v) * S::LANES));
                     }
                 }
             }
-            for &offset in offsets {
-                let mut columns = [simd.splat(0.0); V];
-                for (v, column) in columns.iter_mut().enumerate() {
-                    *column = simd.load(b.add(v * S::LANES));
-                }
-                for (i, sums) in c.iter_mut().enumerate() {
-                    let x = simd.splat(a.at::<S>(i, offset));
-                    for (sum, &column) in sums.iter_mut().zip(&columns) {
-                        *sum = simd.mul_add(x, column, *sum);
-                    }
-                }
-                b = b.add(V * S::LANES);
-                simd.prefetch_to_l2(ahead);
-                ahead = ahead.wrapping_add(LINE);
-            }
-            if sums == Sums::Add {
-                for (i, row) in c.iter_mut().enumerate() {
-                    for (v, sum) in row.iter_mut().enumerate() {
-                        *sum = simd.add(simd.load(acc.add((i * V + v) * S::LANES)), *sum);
-                    }
-                }
-            }
+            multiply(simd, a, part, &mut c);
             for (i, row) in c.iter().enumerate() {
                 for (v, &sum) in row.iter().enumerate() {
                     simd.store(acc.add((i * V + v) * S::LANES), sum);
@@ -125,6 +95,71 @@ impl<A: Left, const R: usize, const V: usize> SimdOp for Kernel<'_, A, R, V> {
             }
         }
     }
+}
+
+/// The sums of each `chain` of k are added to what `acc` holds.
+struct ChainKernel<'a, const R: usize, const V: usize> {
+    rows: [*const f32; R],
+    part: Part<'a>,
+    chain: usize,
+    acc: *mut f32,
+}
+
+impl<const R: usize, const V: usize> SimdOp for ChainKernel<'_, R, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let ChainKernel { rows, mut part, chain, acc } = self;
+        let offsets = part.offsets;
+        for (i, offsets) in offsets.chunks(chain).enumerate() {
+            let mut c = [[simd.splat(0.0); V]; R];
+            part.offsets = offsets;
+            // SAFETY: `accumulate_rows`'s promises: the rows are readable at each offset, b holds V vectors per k, acc R * V.
+            unsafe {
+                (part.b, part.ahead) = multiply(simd, rows, part, &mut c);
+                let new = part.first && i == 0;
+                for (i, row) in c.iter().enumerate() {
+                    for (v, &sum) in row.iter().enumerate() {
+                        let to = acc.add((i * V + v) * S::LANES);
+                        simd.store(to, if new { sum } else { simd.add(simd.load(to), sum) });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds the products of a part. Gives back where b, and what is ahead, go on.
+///
+/// # Safety
+/// The rows are readable at each offset, and b holds `V` vectors for each.
+#[inline(always)]
+unsafe fn multiply<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    a: impl Left,
+    Part { offsets, mut b, mut ahead, .. }: Part<'_>,
+    c: &mut [[S::F32; V]; R],
+) -> (*const f32, *const f32) {
+    for &offset in offsets {
+        let mut columns = [simd.splat(0.0); V];
+        // SAFETY: the caller's promise.
+        unsafe {
+            for (v, column) in columns.iter_mut().enumerate() {
+                *column = simd.load(b.add(v * S::LANES));
+            }
+            for (i, sums) in c.iter_mut().enumerate() {
+                let x = simd.splat(a.at::<S>(i, offset));
+                for (sum, &column) in sums.iter_mut().zip(&columns) {
+                    *sum = simd.mul_add(x, column, *sum);
+                }
+            }
+            b = b.add(V * S::LANES);
+        }
+        simd.prefetch_to_l2(ahead);
+        ahead = ahead.wrapping_add(LINE);
+    }
+    (b, ahead)
 }
 
 /// Adds a slice of k to a tile of `rows` x `vectors` vectors at `acc`.
@@ -161,26 +196,28 @@ pub(crate) unsafe fn accumulate<S: Simd>(
     }
 }
 
-/// The most rows of [`accumulate_rows`]: each needs a register for its address, of which there are 16 with those of the other
-/// operands.
+/// The most rows of [`accumulate_rows`]: the compiler loads an element of each before it multiplies any, so all must fit the
+/// registers beside the sums; with 12 rows of AVX-512 sums leave them, at half the speed.
 pub(crate) const fn most_rows(isa: Isa) -> usize {
     let (rows, _) = isa.tile();
-    if rows < 12 { rows } else { 12 }
+    if rows < 9 { rows } else { 9 }
 }
 
-/// [`accumulate`] of rows that lie anywhere, as many as `rows` has.
+/// [`accumulate`] of rows that lie anywhere, as many as `rows` has; the sums of each `chain` of k are added to what `acc` holds: fewer
+/// roundings for each product than where they go on.
 ///
 /// # Safety
 /// Every row is readable at every offset; else as there.
 ///
 /// # Panics
-/// If there are more rows than [`most_rows`], or none.
+/// If there are more rows than [`most_rows`], or none; if `chain` is zero.
 #[inline(always)]
 pub(crate) unsafe fn accumulate_rows<S: Simd>(
     simd: S,
     rows: &[*const f32],
     vectors: usize,
     part: Part<'_>,
+    chain: usize,
     acc: *mut f32,
 ) {
     macro_rules! by_size {
@@ -190,15 +227,15 @@ pub(crate) unsafe fn accumulate_rows<S: Simd>(
                 $($rows if const { $rows <= most_rows(S::ISA) && $vectors <= S::TILE.1 } => {
                     let mut a = [std::ptr::null(); $rows];
                     a.copy_from_slice(rows);
-                    simd.vectorize(Kernel::<_, $rows, $vectors> { a, part, acc })
+                    simd.vectorize(ChainKernel::<$rows, $vectors> { rows: a, part, chain, acc })
                 })*
                 _ => unreachable!("a tile of {} rows x {vectors} vectors", rows.len()),
             }
         };
     }
     match vectors {
-        1 => by_size!(1: 1 2 3 4 5 6 7 8 9 10 11 12),
-        _ => by_size!(2: 1 2 3 4 5 6 7 8 9 10 11 12),
+        1 => by_size!(1: 1 2 3 4 5 6 7 8 9),
+        _ => by_size!(2: 1 2 3 4 5 6 7 8 9),
     }
 }
 
@@ -233,7 +270,7 @@ pub fn probe_microkernel(isa: Isa, repeats: usize) -> Result<MicrokernelProbe> {
             let (b, acc) = rest.split_at_mut(DEPTH * vectors * S::LANES);
             for _ in 0..self.repeats {
                 let b = black_box(b.as_ptr());
-                let part = Part { offsets: self.offsets, b, sums: Sums::New, ahead: b };
+                let part = Part { offsets: self.offsets, b, first: true, ahead: b };
                 // SAFETY: the parts of the memory have just these lengths; the offsets are k * rows, k < DEPTH.
                 unsafe { accumulate(simd, rows, vectors, a.as_ptr(), part, acc.as_mut_ptr()) };
             }

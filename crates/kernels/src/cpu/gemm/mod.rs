@@ -248,8 +248,7 @@ impl<R: Rows> SimdOp for Block<'_, R> {
                 for k in (0..depth.max(1)).step_by(slice) {
                     let offsets = &rows.offsets()[k..(k + slice).min(depth)];
                     let b = panels.at(panel, k);
-                    let so_far = if k == 0 { kernel::Sums::New } else { kernel::Sums::GoOn };
-                    let part = kernel::Part { offsets, b, sums: so_far, ahead: b };
+                    let part = kernel::Part { offsets, b, first: k == 0, ahead: b };
                     let mut sums = acc;
                     for t in tile..end {
                         let tile = rows.tile(block, t);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{SLICE, TILES_OF_SPAN, WeightsGradient};
 use crate::cpu::gemm::EvenParts;
-use crate::cpu::gemm::kernel::{Part, Sums, accumulate_rows};
+use crate::cpu::gemm::kernel::{Part, accumulate_rows};
 use crate::cpu::scratch::LINE;
 use crate::cpu::threads::SharedOut;
 use crate::shape::Update;
@@ -82,18 +82,22 @@ impl Spans<'_> {
         let mut rows = [std::ptr::null(); MAX_LANES];
         for slice in 0..slices {
             let (start, len) = even.part(slice);
-            let so_far = if self.first && slice == 0 { Sums::New } else { Sums::Add };
             // SAFETY: the caller's promise.
             unsafe {
                 let b = self.columns.add(panel * plan.offsets.len() * S::TILE.1 * S::LANES + start * pitch);
-                let part = Part { offsets: &plan.offsets[start..start + len], b, sums: so_far, ahead: b };
+                let part = Part {
+                    offsets: &plan.offsets[start..start + len],
+                    b,
+                    first: self.first && slice == 0,
+                    ahead: b,
+                };
                 for tile in tiles.clone() {
                     let (first, count) = plan.rows.part(tile);
                     for (row, place) in rows.iter_mut().zip(&plan.places[first..first + count]) {
                         *row = self.rows.add(group * plan.copy_len + place);
                     }
                     let sums = sums.add((first - first_row) * pitch);
-                    accumulate_rows(simd, &rows[..count], vectors, part, sums);
+                    accumulate_rows(simd, &rows[..count], vectors, part, len, sums);
                 }
             }
         }
@@ -289,4 +293,4 @@ unsafe fn store_lines<S: Simd>(
     }
 }
 
-const _: () = assert!(MAX_LANES >= 12, "the rows of a tile");
+const _: () = assert!(MAX_LANES >= 9, "the rows of a tile");

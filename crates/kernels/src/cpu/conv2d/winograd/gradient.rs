@@ -33,7 +33,7 @@ use super::transform::{Points, Points6, input_2d, output_2d, weights_2d};
 use crate::cpu::Cpu;
 use crate::cpu::conv2d::weights::{Spec, Weights, add_to, store};
 use crate::cpu::gemm::EvenParts;
-use crate::cpu::gemm::kernel::{self, Part, accumulate_rows, most_rows};
+use crate::cpu::gemm::kernel::{Part, accumulate_rows, most_rows};
 use crate::cpu::plan::Description;
 use crate::cpu::scratch::{LINE, whole_lines};
 use crate::cpu::threads::{SharedOut, for_each_item};
@@ -562,14 +562,14 @@ impl SimdOp for Add<'_> {
     fn run<S: Simd>(self, simd: S) {
         let Add { plan, tiles, operands: [x, gy], span, sums, first } = self;
         let [vector, panel_len] = plan.operand_len();
-        let number = tiles.div_ceil(plan.slice);
-        let slices = EvenParts::new(tiles, number);
+        let chain = tiles.div_ceil(tiles.div_ceil(plan.slice));
         let mut rows = [std::ptr::null(); MAX_LANES];
         for p in 0..POINTS * POINTS {
             for (i, panel) in span.panels.clone().enumerate() {
                 let vectors = plan.vectors_of(panel);
                 let b = (span.group * plan.panels + panel) * panel_len + p * plan.point(vectors);
                 let b = gy.wrapping_add(b);
+                let part = Part { offsets: &plan.offsets[..tiles], b, first, ahead: b };
                 for (j, tile) in span.tiles.clone().enumerate() {
                     let (channel, count) = plan.rows.part(tile);
                     for (row, c) in rows.iter_mut().zip(channel..channel + count) {
@@ -578,16 +578,9 @@ impl SimdOp for Add<'_> {
                     }
                     let to = (i * sums.panel + j) * plan.tile_len() + p * plan.tile_point();
                     let to = sums.first.wrapping_add(to);
-                    for slice in 0..number {
-                        let (start, len) = slices.part(slice);
-                        let sums = if first && slice == 0 { kernel::Sums::New } else { kernel::Sums::Add };
-                        let offsets = &plan.offsets[start..start + len];
-                        let b = b.wrapping_add(start * vectors * S::LANES);
-                        let part = Part { offsets, b, sums, ahead: b };
-                        // SAFETY: the operands have every tile of the block at every point, the sums room for register tiles
-                        // at every point.
-                        unsafe { accumulate_rows(simd, &rows[..count], vectors, part, to) };
-                    }
+                    // SAFETY: the operands have every tile of the block at every point, the sums room for register tiles at
+                    // every point.
+                    unsafe { accumulate_rows(simd, &rows[..count], vectors, part, chain, to) };
                 }
             }
         }

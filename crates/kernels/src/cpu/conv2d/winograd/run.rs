@@ -10,7 +10,7 @@ use super::transform::Points;
 use super::weights::Kept;
 use super::{Order, Winograd};
 use crate::cpu::conv2d::engine::Filters;
-use crate::cpu::gemm::kernel::{Part, Sums, VectorsApart, accumulate};
+use crate::cpu::gemm::kernel::{Part, VectorsApart, accumulate};
 use crate::cpu::gemm::{EvenParts, Output, slice};
 use crate::cpu::scratch::{LINE, whole_lines};
 use crate::cpu::threads::{SharedOut, for_each_item};
@@ -280,15 +280,14 @@ impl<const A: usize> SimdOp for Multiply<'_, A> {
                 let offsets = &plan.offsets[k..(k + slice).min(end)];
                 let len = offsets.len();
                 let b = u[(p * pitch + k - channels.start) * row..].as_ptr();
-                let new = k == first && channels.start == 0;
-                let so_far = if new { Sums::New } else { Sums::GoOn };
+                let first = k == first && channels.start == 0;
                 for strip in 0..count {
                     let ahead = match shares.next() {
                         Some(share) => share.as_ptr(),
                         // Of the weights of the next point, two vectors for each k.
                         None => b.wrapping_add(pitch * row + strip.min(1) * len * LINE),
                     };
-                    let part = Part { offsets, b, sums: so_far, ahead };
+                    let part = Part { offsets, b, first, ahead };
                     let (tile, rows) = strips.part(strip);
                     // SAFETY: the layout has room for every strip at every offset of a point, and for the sums of its
                     // tiles; the weights of a point have a row for each channel of each phase, as was asserted.
