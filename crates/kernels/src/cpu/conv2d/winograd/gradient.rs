@@ -140,16 +140,18 @@ impl WinogradGradient {
         let columns = channels.next_multiple_of(lanes) + panels * width;
         let of_tile = checked_product(op, "transformed operands", &[groups, columns, POINTS * POINTS])?;
         let sums = checked_product(op, "sums", &[groups, outputs, channels, POINTS * POINTS])?;
-        let most = if sums <= NEAR { NEAR } else { FAR } / of_tile.max(1);
+        let near = sums <= NEAR;
+        let most = if near { NEAR } else { FAR } / of_tile.max(1);
         let blocks =
             Blocks::new(images, correlation.output, outputs_of_tile(side), most.clamp(TILES[0], TILES[1]));
         let strands = cpu.thread_count();
-        let parts = if sums <= NEAR { blocks.count().clamp(1, PARTS) } else { 1 };
-        // Smaller spans where some strands would have none.
+        let parts = if near { blocks.count().clamp(1, PARTS) } else { 1 };
+        // Smaller spans, and as square as they can be, where some strands would have none.
         let mut span = [SPAN[0] / most_rows(isa), SPAN[1] / width].map(|n| n.max(1));
         let spans = |span: [usize; 2]| groups * panels.div_ceil(span[1]) * tiles.div_ceil(span[0]);
-        while parts == 1 && strands > 1 && spans(span) < 4 * strands && span != [1, 1] {
-            let axis = usize::from(span[0] == 1);
+        while parts == 1 && strands > 1 && spans(span) < 2 * strands && span != [1, 1] {
+            let axis =
+                usize::from(span[0] == 1 || (span[1] > 1 && span[1] * width > span[0] * most_rows(isa)));
             span[axis] = span[axis].div_ceil(2);
         }
         let mut gradient = WinogradGradient {
