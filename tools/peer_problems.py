@@ -69,7 +69,9 @@ def write_model(file: Path, shapes: dict, data: dict, stride: int, padding: int)
     from onnx import TensorProto, helper, numpy_helper
 
     value = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-    conv = helper.make_node("Conv", ["x", "w", "b"], ["z"], strides=[stride] * 2, pads=[padding] * 4)
+    conv = helper.make_node(
+        "Conv", ["x", "w", "b"], ["z"], kernel_shape=shapes["w"][2:], strides=[stride] * 2, pads=[padding] * 4
+    )
     graph = helper.make_graph(
         [conv, helper.make_node("Relu", ["z"], ["y"])],
         "layer",

@@ -9,7 +9,8 @@
     tools/peers.py conv2d --pass input                               # a gradient: PyTorch is the only peer
     tools/peers.py networks                                          # inference and training, ms and peak memory
 
-docs/peers.md says what is fair about it. A library that is not installed, or cannot do what is asked, has no number.
+docs/peers.md says what is fair about it. The peers are libraries of PyPI, and crates that are features of
+benches/peers, all built in unless left out. A library that is not there, or cannot do what is asked, has no number.
 The ratio is the time of the fastest peer over ours: above 1 we are ahead.
 """
 
@@ -25,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -35,6 +37,13 @@ from peer_problems import NETWORKS, ROOT
 
 OURS = "tilewise"
 PEERS = ["pytorch", "onnxruntime", "openvino", "ncnn"]
+
+# Those that are served by our worker, as we are -> the crate whose version is told.
+CRATES = {"rten": "rten", "tract": "tract-onnx", "candle": "candle-core", "burn": "burn"}
+OTHERS = PEERS + list(CRATES)
+
+# What a worker answers whose library is not there: no other problem will fare better.
+ABSENT = re.compile("is not built in$|^ModuleNotFoundError")
 
 # The relative error, in the Euclidean norm, above which a result is refused: f32 stays below 3e-5 in every algorithm,
 # 16 bits begin at 2e-4.
@@ -143,6 +152,11 @@ def time_layers(args, threads: int) -> list[dict]:
                 worker.load(problem, expected)
             row = {"layer": name, "shape": peer_problems.shape_text(known[name]), "pass": args.what, "threads": threads}
             rows.append(row | {"ms": take_turns(name, workers, args)})
+        for worker in [worker for worker in workers if ABSENT.search(worker.failed or "")]:
+            # It has been said once.
+            args.peers = [peer for peer in args.peers if peer != worker.library]
+            workers.remove(worker)
+            worker.end()
     for worker in workers:
         worker.end()
     return rows
@@ -211,7 +225,7 @@ def mean(ratios: list[float]) -> float:
 
 
 def layer_table(rows: list[dict]) -> str:
-    libraries = [library for library in [OURS] + PEERS if any(library in row["ms"] for row in rows)]
+    libraries = [library for library in [OURS] + OTHERS if any(library in row["ms"] for row in rows)]
     lines = []
     for row in rows:
         cells = [f"{row['ms'][library]:.3f}" if library in row["ms"] else "" for library in libraries]
@@ -228,7 +242,7 @@ def layer_table(rows: list[dict]) -> str:
 
 
 def network_table(rows: list[dict]) -> str:
-    libraries = [library for library in [OURS] + PEERS if any(library in row["ms"] for row in rows)]
+    libraries = [library for library in [OURS] + OTHERS if any(library in row["ms"] for row in rows)]
     lines = []
     for row in rows:
         cells = [row["network"], row["mode"]]
@@ -250,6 +264,8 @@ def versions() -> str:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
+    locked = tomllib.loads((ROOT / "benches/peers/Cargo.lock").read_text())["package"]
+    found |= {package["name"]: package["version"] for package in locked if package["name"] in CRATES.values()}
     return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
@@ -297,7 +313,7 @@ def arguments() -> argparse.Namespace:
     def command(name: str, help: str, rounds: int, slice: float):
         new = commands.add_parser(name, help=help, description=help)
         add = new.add_argument
-        add("--peers", type=some_of(PEERS), default=PEERS, metavar="A,B", help="of " + ", ".join(PEERS))
+        add("--peers", type=some_of(OTHERS), default=OTHERS, metavar="A,B", help="of " + ", ".join(OTHERS))
         add("--threads", type=lambda text: [int(n) for n in text.split(",")], default=[1, 2], metavar="N,M")
         add("--rounds", type=int, default=rounds, help=f"turns of each library [default: {rounds}]")
         add("--slice", type=float, default=slice, help=f"seconds of a turn [default: {slice}]")

@@ -1,5 +1,5 @@
-//! Times a convolution in tilewise. `tools/peers.py` starts a process for each library, ours and the others', and lets them take
-//! turns.
+//! Times a convolution in tilewise or in another library of crates.io. `tools/peers.py` starts a process for each library, ours
+//! and the others', and lets them take turns.
 //!
 //! Usage: `tilewise-peers LIBRARY THREADS`. A line of JSON in, a line of JSON out, until the input ends:
 //!
@@ -51,10 +51,7 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let library = arguments.next().ok_or(usage)?;
     let threads = arguments.next().ok_or(usage)?.parse()?;
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-
-    // Within the pool, so that nobody who uses it has to wake it first.
-    rayon::scope(|_| serve(&library, threads)).map_err(Into::into)
+    peers::within(&library, threads, || serve(&library, threads))?.map_err(Into::into)
 }
 
 fn serve(library: &str, threads: usize) -> std::result::Result<(), String> {

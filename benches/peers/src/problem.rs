@@ -21,7 +21,7 @@ pub enum Pass {
 /// What a library is to compute, and from what.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Problem {
-    /// Where `x`, `w`, `b` and `gy` lie: f32, little-endian, row-major.
+    /// Where `x`, `w`, `b` and `gy` lie: f32, little-endian, row-major; and `model.onnx`, the forward pass.
     folder: PathBuf,
     pub pass: Pass,
     /// Images, channels, rows, columns.
@@ -35,9 +35,14 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Where a file of it lies.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// The numbers of `x`, `w`, `b` or `gy`.
     pub fn data(&self, name: &str) -> Result<Vec<f32>> {
-        let bytes = std::fs::read(self.folder.join(name))?;
+        let bytes = std::fs::read(self.file(name))?;
         let (numbers, rest) = bytes.as_chunks::<4>();
         if !rest.is_empty() {
             return Err(format!("{name} does not consist of f32").into());
