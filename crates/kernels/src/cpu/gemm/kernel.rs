@@ -21,12 +21,16 @@ pub(crate) struct Part<'a> {
     pub b: *const f32,
     /// Whether the sums start here, rather than at what `acc` holds.
     pub first: bool,
-    /// What will be read next: of it a cache line is asked for with each k.
+    /// What will be read next, asked for with each k: of rows side by side what lies at its offset from there, else one cache line
+    /// after the other.
     pub ahead: *const f32,
 }
 
 /// Where the rows of a tile of A lie.
 pub(crate) trait Left: Copy {
+    /// Whether what is ahead lies at the offsets of the rows.
+    const AHEAD_AT_OFFSETS: bool = false;
+
     /// Row `i` at an offset.
     ///
     /// # Safety
@@ -36,6 +40,8 @@ pub(crate) trait Left: Copy {
 
 /// Side by side.
 impl Left for *const f32 {
+    const AHEAD_AT_OFFSETS: bool = true;
+
     #[inline(always)]
     unsafe fn at<S: Simd>(self, i: usize, offset: usize) -> f32 {
         // SAFETY: the caller's promise. In this order: one address for all rows of an offset.
@@ -135,9 +141,9 @@ impl<const R: usize, const V: usize> SimdOp for ChainKernel<'_, R, V> {
 /// # Safety
 /// The rows are readable at each offset, and b holds `V` vectors for each.
 #[inline(always)]
-unsafe fn multiply<S: Simd, const R: usize, const V: usize>(
+unsafe fn multiply<S: Simd, A: Left, const R: usize, const V: usize>(
     simd: S,
-    a: impl Left,
+    a: A,
     Part { offsets, mut b, mut ahead, .. }: Part<'_>,
     c: &mut [[S::F32; V]; R],
 ) -> (*const f32, *const f32) {
@@ -156,8 +162,12 @@ unsafe fn multiply<S: Simd, const R: usize, const V: usize>(
             }
             b = b.add(V * S::LANES);
         }
-        simd.prefetch_to_l2(ahead);
-        ahead = ahead.wrapping_add(LINE);
+        if A::AHEAD_AT_OFFSETS {
+            simd.prefetch(ahead.wrapping_add(offset));
+        } else {
+            simd.prefetch_to_l2(ahead);
+            ahead = ahead.wrapping_add(LINE);
+        }
     }
     (b, ahead)
 }
@@ -270,7 +280,7 @@ pub fn probe_microkernel(isa: Isa, repeats: usize) -> Result<MicrokernelProbe> {
             let (b, acc) = rest.split_at_mut(DEPTH * vectors * S::LANES);
             for _ in 0..self.repeats {
                 let b = black_box(b.as_ptr());
-                let part = Part { offsets: self.offsets, b, first: true, ahead: b };
+                let part = Part { offsets: self.offsets, b, first: true, ahead: a.as_ptr() };
                 // SAFETY: the parts of the memory have just these lengths; the offsets are k * rows, k < DEPTH.
                 unsafe { accumulate(simd, rows, vectors, a.as_ptr(), part, acc.as_mut_ptr()) };
             }

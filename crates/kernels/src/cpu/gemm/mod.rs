@@ -121,6 +121,11 @@ pub(crate) unsafe trait Rows: Sync {
     /// Where the `k`-th element of a row lies, relative to its tile's start.
     fn offsets(&self) -> &[usize];
 
+    /// How far ahead of each row, at the same offsets, the next are asked for: where they come from beyond L2.
+    fn lead(&self) -> usize {
+        0
+    }
+
     /// Makes the rows of a block readable and says where.
     fn load<S: Simd>(&self, simd: S, x: TensorView<'_>, block: usize, scratch: &mut [f32]) -> *const f32;
 
@@ -248,7 +253,6 @@ impl<R: Rows> SimdOp for Block<'_, R> {
                 for k in (0..depth.max(1)).step_by(slice) {
                     let offsets = &rows.offsets()[k..(k + slice).min(depth)];
                     let b = panels.at(panel, k);
-                    let part = kernel::Part { offsets, b, first: k == 0, ahead: b };
                     let mut sums = acc;
                     for t in tile..end {
                         let tile = rows.tile(block, t);
@@ -257,6 +261,8 @@ impl<R: Rows> SimdOp for Block<'_, R> {
                         unsafe {
                             // Wrapping, as nothing is read, and nothing need be there, where no tap meets the input.
                             let a = a.wrapping_add(tile.start);
+                            let ahead = a.wrapping_add(rows.lead());
+                            let part = kernel::Part { offsets, b, first: k == 0, ahead };
                             kernel::accumulate(simd, tile.rows, vectors, a, part, sums);
                             sums = sums.add(tile.rows * row_len);
                         }
