@@ -58,8 +58,10 @@ const LEAST_CHANNELS: usize = 8;
 /// Pixels whose sum has errors that those of the transforms do not treble.
 const LEAST_PIXELS: usize = 128;
 
-/// Tiles that are summed at a time: for the same reason shorter sums than those over pixels.
-const SLICE: usize = 32;
+/// Tiles that are summed at a time, of few tiles and of more than [`FEW_TILES`]: for the same reason shorter sums than those over
+/// pixels, whose errors are smaller the fewer there are.
+const SLICES: [usize; 2] = [16, 32];
+const FEW_TILES: usize = 64;
 
 /// Parts of the blocks that have sums of their own.
 const PARTS: usize = 16;
@@ -169,7 +171,10 @@ impl WinogradGradient {
             before: correlation.taps[0].at,
             blocks,
             offsets: (0..blocks.most()[0]).map(|tile| tile * lanes).collect(),
-            slice: if accuracy == Accuracy::Fast { TILES[1] } else { SLICE },
+            slice: match accuracy {
+                Accuracy::Fast => TILES[1],
+                _ => SLICES[usize::from(blocks.tiles() > FEW_TILES)],
+            },
             span,
             parts,
             scratch_len: 0,
