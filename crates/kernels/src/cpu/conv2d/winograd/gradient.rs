@@ -48,7 +48,7 @@ const NEAR: usize = 256 * 1024;
 /// The same of a block (16 MiB) whose sums do not.
 const FAR: usize = 4 * 1024 * 1024;
 
-/// Tiles of a block: the microkernel sums over all of them, with a slice of a panel in L1.
+/// The fewest and the most tiles of a block: enough to read and write the sums for, and so few that a point of a panel stays in L1.
 const TILES: [usize; 2] = [32, 192];
 
 /// Tiles, and channels, that pay for the transforms.
@@ -123,7 +123,7 @@ impl WinogradGradient {
         let enough = correlation.channels >= LEAST_CHANNELS && 2 * outputs >= cpu.isa().lanes();
         let precise = match accuracy {
             Accuracy::Exact => false,
-            // Of 5x5, errors are four times those of sums over pixels.
+            // Of 5x5, errors are up to six times those of sums over pixels.
             Accuracy::Default => side == 3 && of_all(correlation.output) >= LEAST_PIXELS,
             Accuracy::Fast => true,
         };

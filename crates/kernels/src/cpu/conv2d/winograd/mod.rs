@@ -22,6 +22,8 @@
 //! not be kept: a quarter of it, the weights as they are, come from memory, and some channels of a panel are transformed in the
 //! cache, as they are needed.
 //!
+//! The gradient to the weights has transforms of the same points: gradient.rs.
+//!
 //! A kernel with fewer taps has zeros for the others. What is not finite is computed again directly: repair.rs.
 
 mod blocks;
